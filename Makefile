@@ -1,0 +1,44 @@
+# The habits of the house. `make demo` and `make test` need nothing but Python 3.11+ and make.
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= python3
+# uv does not read pip's configuration: hand it the folder of local wheels, where pip has one.
+LINKS   = $${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)}
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo up test check fix bench clean
+demo: $(INSTALLED)
+	$(BIN)/stapo demo
+
+up: $(INSTALLED)
+	$(BIN)/stapo up
+
+test: $(INSTALLED)
+	$(BIN)/stapo doctor --install-browser
+	$(BIN)/pytest
+
+# Exactly what CI runs: format, lint, types, import contracts, and the whole suite.
+check: $(INSTALLED)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(MAKE) test
+
+fix: $(INSTALLED)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(INSTALLED)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# The override keeps torchvision, torchaudio and torchcodec out: their CUDA builds break a CPU torch.
+$(INSTALLED): pyproject.toml constraints.txt deploy/override.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python \
+	  --override deploy/override.txt --constraint constraints.txt --editable '.[all]' --group dev
+	touch $@

@@ -1,0 +1,81 @@
+"""What the operator sets, read from `STAPO_*` variables and, in containers, from files under /run/secrets."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_SECRETS = Path("/run/secrets")
+
+
+class Settings(BaseSettings):
+    """Settings of the API and the worker. `STAPO_HOME` and the two URLs have no default: the launcher sets them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="STAPO_",
+        secrets_dir=_SECRETS if _SECRETS.is_dir() else None,
+        extra="ignore",
+        use_attribute_docstrings=True,
+    )
+
+    home: Path
+    """The state folder: uploaded files, base models, run directories, artifacts, the first API key."""
+    database_url: str
+    """Postgres, as `postgresql+psycopg://user:password@host/database`."""
+    broker_url: str
+    """Valkey or Redis, as `redis://…` or `redis+socket:///path`."""
+
+    max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
+    """The largest file that may be uploaded."""
+    lease_s: float = Field(default=60.0, gt=0)
+    """A worker that is silent for this long has lost its job."""
+    heartbeat_s: float = Field(default=10.0, gt=0)
+    """Seconds between renewals of the lease."""
+    poll_s: float = Field(default=0.5, gt=0)
+    """Seconds between looks at the spool and at the job's row."""
+    sweep_s: float = Field(default=5.0, gt=0)
+    """Seconds between sweeps for claimable jobs and lapsed leases."""
+    cancel_grace_s: float = Field(default=20.0, gt=0)
+    """Seconds a trainer has to save and leave after SIGTERM before it is killed."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Attempts in a row without progress after which a job fails."""
+    backoff_s: float = Field(default=2.0, ge=0)
+    """Wait before the second attempt; it doubles with every further one without progress, up to a minute."""
+    worker_slots: int = Field(default=1, ge=1)
+    """Jobs one worker runs at a time; one per GPU."""
+    drain_s: float = Field(default=60.0, gt=0)
+    """Seconds a worker that is told to stop leaves its trainers to save."""
+
+    @property
+    def files_dir(self) -> Path:
+        """Uploaded files, one per id."""
+        return self.home / "files"
+
+    @property
+    def models_dir(self) -> Path:
+        """Base models, one Hugging Face folder per name."""
+        return self.home / "models"
+
+    @property
+    def runs_dir(self) -> Path:
+        """Run directories, one per job id."""
+        return self.home / "runs"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Downloadable checkpoints, `<job id>/step-<n>`."""
+        return self.home / "artifacts"
+
+    @property
+    def first_key_path(self) -> Path:
+        """Where the first API key is written, readable by its owner alone."""
+        return self.home / "api_key"
+
+
+@cache
+def get_settings() -> Settings:
+    """Reads the settings once per process."""
+    return Settings()  # type: ignore[call-arg]  # pydantic fills the fields from the environment

@@ -1,0 +1,1 @@
+"""The only room with SQL: tables and the questions asked of them. It imports no FastAPI and no Celery."""

@@ -1,0 +1,1 @@
+"""The view into a run: a Streamlit guest that speaks HTTP through the client."""

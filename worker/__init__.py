@@ -1,0 +1,1 @@
+"""Turns a job into a process and its events into rows."""
