@@ -41,3 +41,7 @@ class Sampler(Protocol):
     def close(self) -> None:
         """Gives its memory back."""
         ...
+
+
+class Stopped(Exception):
+    """The run was asked to stop while it was sampling; what was drawn in this call is dropped."""
