@@ -135,7 +135,7 @@ def _scan(path: Path) -> Iterator[tuple[int, dict[str, Any] | DataError]]:
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes | None]:
-    """Lines, ended by a line feed alone; None stands for one over the cap, which is skipped without being held in memory."""
+    """Lines, ended by a line feed alone; None stands for one over the cap, which is skipped piece by piece."""
     while raw := file.readline(MAX_LINE_BYTES + 1):
         if len(raw) <= MAX_LINE_BYTES or raw.endswith(b"\n"):
             yield raw

@@ -1,0 +1,202 @@
+"""Draws responses with any causal language model of transformers, in this process.
+
+Each prompt is read once however many responses it gets; each response draws from its own random stream; rows that
+end leave the batch. Log-probs and entropies come with the tokens, from the logits they were drawn from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from stapo_core.batch import Finish, Group, Prompt, Response
+from stapo_core.rollout import Draw, Stopped
+from stapo_core.rollout.decoding import Decoder, ModelDecoder
+from stapo_core.rollout.drawing import UniformStreams, draw_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One response to be drawn: its place among the groups and the seed of its stream."""
+
+    place: int
+    prompt: Prompt
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """What one batch drew; columns past a row's `length` are unset."""
+
+    token_ids: Int64[Tensor, "rows T"]
+    logprobs: Float32[Tensor, "rows T"]
+    entropies: Float32[Tensor, "rows T"]
+    lengths: list[int]
+    finishes: list[Finish]
+
+
+class TransformersSampler:
+    """An engine that shares the learner's module, or holds one of its own.
+
+    `max_batch_tokens` bounds the tokens, prompts and room for responses included, whose keys and values are held
+    at a time; a single response is drawn even if it alone exceeds it.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        max_response_tokens: int,
+        should_stop: Callable[[], bool] = lambda: False,
+        max_batch_tokens: int = 131_072,
+    ) -> None:
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_response_tokens = max_response_tokens
+        self._should_stop = should_stop
+        self._max_batch_tokens = max_batch_tokens
+        self._end_ids = _end_ids(model, tokenizer)
+
+    def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
+        """Draws `draw.num_samples` responses to each prompt; groups come back in the order of the prompts.
+
+        Raises Stopped, between two tokens, once `should_stop` says so.
+        """
+        responses: list[list[Response]] = [[] for _ in prompts]
+        with _evaluating(self._model), torch.no_grad():
+            for rows in self._batches(_rows(prompts, draw)):
+                drawn = self._draw(rows, draw.temperature)
+                for row, response in zip(rows, self._responses(drawn), strict=True):
+                    responses[row.place].append(response)
+        return [Group(prompt, tuple(drawn)) for prompt, drawn in zip(prompts, responses, strict=True)]
+
+    def load(self, weights: Mapping[str, Tensor], *, version: int) -> None:
+        """Copies the weights in, unless they are the module's own. Raises RuntimeError for names that do not fit."""
+        own = self._model.state_dict()
+        shared = own.keys() == weights.keys() and all(own[name].data_ptr() == weights[name].data_ptr() for name in own)
+        if not shared:
+            self._model.load_state_dict(weights)
+
+    def close(self) -> None:
+        """Holds nothing between calls but the module."""
+
+    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+        """Rows of similar prompt length together, as many as the token budget takes."""
+        pads = self._decoder().pads
+        batch: list[_Row] = []
+        for row in sorted(rows, key=lambda row: (len(row.prompt.token_ids), row.place)):
+            length = len(row.prompt.token_ids)
+            fits = (len(batch) + 1) * (length + self._max_response_tokens) <= self._max_batch_tokens
+            if batch and not (fits and (pads or length == len(batch[0].prompt.token_ids))):
+                yield batch
+                batch = []
+            batch.append(row)
+        if batch:
+            yield batch
+
+    def _decoder(self) -> Decoder:
+        return ModelDecoder(self._model)
+
+    def _draw(self, rows: Sequence[_Row], temperature: float) -> _Tokens:
+        decoder = self._decoder()
+        self._check_stop()
+        places = list(dict.fromkeys(row.place for row in rows))
+        prompt_of = {row.place: row.prompt for row in rows}
+        logits = decoder.prefill([prompt_of[place].token_ids for place in places])
+        origins = torch.tensor([places.index(row.place) for row in rows], device=logits.device)
+        decoder.fan_out(origins, self._max_response_tokens)
+        return self._decode(decoder, logits[origins], UniformStreams([row.seed for row in rows]), temperature)
+
+    def _decode(self, decoder: Decoder, logits: Tensor, streams: UniformStreams, temperature: float) -> _Tokens:
+        shape = (len(logits), self._max_response_tokens)
+        token_ids = torch.zeros(shape, dtype=torch.int64, device=logits.device)
+        logprobs, entropies = torch.zeros(shape, device=logits.device), torch.zeros(shape, device=logits.device)
+        lengths = [self._max_response_tokens] * len(logits)
+        finishes: list[Finish] = ["length"] * len(logits)
+        ends = torch.tensor(self._end_ids, device=logits.device)
+        alive = torch.arange(len(logits))  # the row that each row of the decoder draws for
+        for step in range(self._max_response_tokens):
+            uniforms = streams.draw(alive.tolist()).to(logits.device)
+            drawn = draw_tokens(logits, temperature, uniforms)
+            on_device = alive.to(logits.device)
+            token_ids[on_device, step] = drawn.token_ids
+            logprobs[on_device, step] = drawn.logprobs
+            entropies[on_device, step] = drawn.entropies
+            ended = torch.isin(drawn.token_ids, ends).cpu()
+            for row in alive[ended].tolist():
+                lengths[row], finishes[row] = step + 1, "stop"
+            if bool(ended.all()) or step + 1 == self._max_response_tokens:
+                break
+            self._check_stop()
+            next_ids = drawn.token_ids
+            if bool(ended.any()):
+                kept = _close_gaps(ended)
+                alive, kept_on_device = alive[kept], kept.to(logits.device)
+                decoder.keep(kept_on_device)
+                next_ids = next_ids[kept_on_device]
+            logits = decoder.step(next_ids)
+        return _Tokens(token_ids.cpu(), logprobs.cpu(), entropies.cpu(), lengths, finishes)
+
+    def _responses(self, drawn: _Tokens) -> Iterator[Response]:
+        kept = [ids[:length] for ids, length in zip(drawn.token_ids, drawn.lengths, strict=True)]
+        texts = self._tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        for row, (length, finish) in enumerate(zip(drawn.lengths, drawn.finishes, strict=True)):
+            yield Response(
+                token_ids=kept[row].clone(),
+                logprobs=drawn.logprobs[row, :length].clone(),
+                entropies=drawn.entropies[row, :length].clone(),
+                text=texts[row],
+                finish=finish,
+            )
+
+    def _check_stop(self) -> None:
+        if self._should_stop():
+            raise Stopped
+
+
+def _rows(prompts: Sequence[Prompt], draw: Draw) -> list[_Row]:
+    """All responses to draw. A prompt that comes twice goes on with its sample numbers, so that no draw repeats."""
+    rows: list[_Row] = []
+    times: dict[int, int] = {}
+    for place, prompt in enumerate(prompts):
+        first = times.get(prompt.index, 0) * draw.num_samples
+        times[prompt.index] = times.get(prompt.index, 0) + 1
+        samples = range(first, first + draw.num_samples)
+        rows.extend(_Row(place, prompt, draw.response_seed(prompt.index, sample)) for sample in samples)
+    return rows
+
+
+def _close_gaps(ended: Tensor) -> Int64[Tensor, " m"]:
+    """Which row each kept row comes from: rows stay where they are, and the last ones move into the gaps."""
+    kept = torch.nonzero(~ended).squeeze(-1)
+    num_kept = len(kept)
+    rows = torch.arange(num_kept)
+    rows[ended[:num_kept]] = kept[kept >= num_kept]
+    return rows
+
+
+def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    config = getattr(model, "generation_config", None)
+    named = getattr(config, "eos_token_id", None)
+    ids = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
+    found = sorted(token_id for token_id in ids if token_id is not None)
+    if not found:
+        raise ValueError("neither the model nor its tokenizer names an end-of-sequence token; set eos_token_id")
+    return found
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)
