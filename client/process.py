@@ -41,6 +41,10 @@ class StartError(Exception):
     """Something of ours did not start; the text is a sentence for the user, with the log's tail where there is one."""
 
 
+class StopRequested(Exception):
+    """The user asked us to stop while something was still starting."""
+
+
 def nobody() -> Account:
     """The unprivileged account that servers run as under root."""
     try:

