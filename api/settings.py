@@ -28,6 +28,12 @@ class Settings(BaseSettings):
     broker_url: str
     """Valkey or Redis, as `redis://…` or `redis+socket:///path`."""
 
+    cors_origins: str = ""
+    """Origins whose pages may call the API from a browser, separated by commas: the dashboard's addresses."""
+    ticket_s: float = Field(default=3600.0, gt=0)
+    """Seconds for which a stream ticket opens a job's streams and downloads to a browser."""
+    stream_poll_s: float = Field(default=0.5, gt=0)
+    """Seconds between looks at the database for all streams of one API process together."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
     """The largest file that may be uploaded."""
     lease_s: float = Field(default=60.0, gt=0)
@@ -78,4 +84,4 @@ class Settings(BaseSettings):
 @cache
 def get_settings() -> Settings:
     """Reads the settings once per process."""
-    return Settings()  # type: ignore[call-arg]  # pydantic fills the fields from the environment
+    return Settings()

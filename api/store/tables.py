@@ -165,6 +165,16 @@ class IdempotencyKey(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
 
 
+class StreamTicket(Base):
+    """Opens one job's streams and downloads to a browser, which can send no key; known by its SHA-256 alone."""
+
+    __tablename__ = "stream_tickets"
+
+    ticket_sha256: Mapped[str] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class WorkerBeat(Base):
     """The last sign of life of each worker."""
 

@@ -1,0 +1,63 @@
+"""`create_app()`: the only place that wires the web process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
+
+from api.dispatch import Dispatcher
+from api.problems import RESPONSES, install_problems
+from api.routes import ALL_ROUTES
+from api.settings import Settings, get_settings
+from api.store.database import Database
+from api.streams import Streams
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API as an ASGI application; it opens its connections when it starts."""
+    settings = settings or get_settings()
+    app = FastAPI(
+        title="STAPO",
+        summary="Reinforcement fine-tuning that stays stable: jobs, live metrics, whole checkpoints.",
+        version=version("stapo"),
+        lifespan=_lifespan,
+        responses=RESPONSES,
+        generate_unique_id_function=_operation_id,
+    )
+    app.state.settings = settings
+    install_problems(app, max_upload_bytes=settings.max_upload_bytes)
+    origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
+    if origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=origins, allow_methods=["GET"], allow_headers=["Last-Event-ID"]
+        )
+    for router in ALL_ROUTES:
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    settings: Settings = app.state.settings
+    database = Database(settings.database_url)
+    dispatcher = Dispatcher(database, settings)
+    streams = Streams(database, poll_s=settings.stream_poll_s)
+    app.state.database, app.state.dispatcher, app.state.streams = database, dispatcher, streams
+    dispatcher.start()
+    tailing = asyncio.create_task(streams.run())
+    yield
+    tailing.cancel()
+    with suppress(asyncio.CancelledError):
+        await tailing
+    await asyncio.to_thread(dispatcher.stop)
+    database.close()
+
+
+def _operation_id(route: APIRoute) -> str:
+    return route.name

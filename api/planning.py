@@ -1,0 +1,125 @@
+"""A request becomes a plan: every "auto" resolved, the number of steps known, what cannot work refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.errors import FieldError, NotFound, Unprocessable
+from api.schemas import Hyperparameters, Reinforcement
+from stapo_core.config import TrainConfig
+from stapo_core.data import DataErrors, check_rows
+from stapo_core.graders import item_fields
+
+CONFIG = "/method/reinforcement/config"
+HYPERPARAMETERS = "/method/reinforcement/hyperparameters"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will run."""
+
+    method: dict[str, Any]
+    num_steps: int
+
+
+def plan_method(asked: Reinforcement, *, num_rows: int) -> Plan:
+    """Resolves the dialect's short list into the config. Raises Unprocessable when the two contradict each other."""
+    config = _apply(asked.hyperparameters, asked.config)
+    num_epochs = 1 if asked.hyperparameters.n_epochs == "auto" else asked.hyperparameters.n_epochs
+    if config.num_steps is None:
+        num_steps = max(1, num_rows * num_epochs // config.batch.num_prompts)
+        config = config.model_copy(update={"num_steps": num_steps})
+    elif asked.hyperparameters.n_epochs != "auto":
+        raise _contradiction("n_epochs", "num_steps", config.num_steps)
+    assert config.num_steps is not None  # noqa: S101  # set above
+    multiplier = asked.hyperparameters.learning_rate_multiplier
+    resolved = {
+        "n_epochs": num_epochs,
+        "batch_size": config.batch.num_prompts,
+        "learning_rate_multiplier": 1.0 if multiplier == "auto" else multiplier,
+        "eval_interval": config.evaluation.every_steps,
+        "eval_samples": config.evaluation.num_samples,
+    }
+    reinforcement = {
+        "grader": asked.grader.model_dump(mode="json"),
+        "hyperparameters": resolved,
+        "config": config.model_dump(mode="json"),
+    }
+    return Plan(method={"type": "reinforcement", "reinforcement": reinforcement}, num_steps=config.num_steps)
+
+
+def check_file(path: Path, asked: Reinforcement, *, param: str) -> int:
+    """Counts the rows of a data file. Raises Unprocessable naming each line that lacks a field the grader reads."""
+    try:
+        return check_rows(path, item_fields(asked.grader)).num_rows
+    except DataErrors as refused:
+        raise unusable_rows(refused, param=param) from refused
+
+
+def unusable_rows(refused: DataErrors, *, param: str) -> Unprocessable:
+    """The refusal of a data file, line by line."""
+    first = refused.errors[0]
+    more = f" (and {len(refused.errors) - 1} more; see errors)" if len(refused.errors) > 1 else ""
+    return Unprocessable(
+        f"{first}{more}",
+        code="invalid_training_data",
+        param=param,
+        errors=[FieldError(pointer=f"/{param}#line={error.line}", detail=str(error)) for error in refused.errors],
+    )
+
+
+def find_model(models_dir: Path, name: str) -> Path:
+    """The folder of a base model that the operator allows. Raises NotFound naming those there are."""
+    known = list_models(models_dir)
+    if name not in known:
+        listed = ", ".join(sorted(known)) or "none yet: put a Hugging Face folder below STAPO_HOME/models"
+        raise NotFound(f"There is no base model '{name}'. Known: {listed}.", code="model_not_found", param="model")
+    return known[name]
+
+
+def list_models(models_dir: Path) -> dict[str, Path]:
+    """Base models by name: the folders in Hugging Face layout that the operator put there."""
+    if not models_dir.is_dir():
+        return {}
+    return {path.name: path for path in models_dir.iterdir() if (path / "config.json").is_file()}
+
+
+def _apply(short: Hyperparameters, config: TrainConfig) -> TrainConfig:
+    """Sets the config fields that the short list names. A field set twice, differently, is refused."""
+    data = config.model_dump()
+    targets = {
+        "batch_size": ("batch", "num_prompts"),
+        "eval_interval": ("evaluation", "every_steps"),
+        "eval_samples": ("evaluation", "num_samples"),
+    }
+    for name, (group, field) in targets.items():
+        value = getattr(short, name)
+        if value == "auto":
+            continue
+        if _is_set(config, group, field) and data[group][field] != value:
+            raise _contradiction(name, f"{group}/{field}", data[group][field])
+        data[group][field] = value
+    if short.learning_rate_multiplier != "auto":
+        data["optimizer"]["learning_rate"] *= short.learning_rate_multiplier
+    try:
+        return TrainConfig.model_validate(data)
+    except ValidationError as error:
+        faults = [
+            FieldError(pointer="/".join([CONFIG, *map(str, fault["loc"])]), detail=fault["msg"])
+            for fault in error.errors()
+        ]
+        raise Unprocessable(faults[0].detail, param="method.reinforcement.hyperparameters", errors=faults) from error
+
+
+def _is_set(config: TrainConfig, group: str, field: str) -> bool:
+    return group in config.model_fields_set and field in getattr(config, group).model_fields_set
+
+
+def _contradiction(short: str, field: str, value: object) -> Unprocessable:
+    detail = f"hyperparameters.{short} contradicts config.{field.replace('/', '.')} ({value}); set only one of them."
+    fault = FieldError(pointer=f"{HYPERPARAMETERS}/{short}", detail=detail)
+    return Unprocessable(detail, param=f"method.reinforcement.hyperparameters.{short}", errors=[fault])

@@ -1,0 +1,5 @@
+"""One file per resource: each handler parses, calls the store once and answers."""
+
+from api.routes import checkpoints, files, health, jobs, metrics, models
+
+ALL_ROUTES = (health.router, files.router, models.router, jobs.router, metrics.router, checkpoints.router)

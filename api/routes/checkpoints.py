@@ -1,0 +1,124 @@
+"""Checkpoints: what a job has made, file by file with digests, or as one archive."""
+
+from __future__ import annotations
+
+import base64
+import tarfile
+from collections.abc import Iterator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from api.deps import After, CallerDep, DatabaseDep, Limit, OrderDep, SettingsDep, ViewerDep, admit
+from api.errors import NotFound
+from api.schemas import CheckpointObject, ListOf, model_name
+from api.store import artifacts, jobs
+from api.store.database import Database
+from api.store.keys import Caller
+from api.store.tables import Checkpoint, Job
+
+router = APIRouter(prefix="/v1/fine_tuning", tags=["Results"])
+CHUNK = 2**20
+
+
+@router.get("/jobs/{job_id}/checkpoints", summary="List a job's checkpoints")
+def list_job_checkpoints(
+    job_id: str,
+    caller: CallerDep,
+    database: DatabaseDep,
+    after: After = None,
+    limit: Limit = 20,
+    order: OrderDep = "desc",
+) -> ListOf[CheckpointObject]:
+    """The job's checkpoints, newest first; each is whole, or it would not be listed."""
+    with database.transaction() as session:
+        job = jobs.get_job(session, caller.tenant, job_id)
+        page = artifacts.list_checkpoints(session, job, after=after, limit=limit, order=order)
+    data = [CheckpointObject.of(row, job) for row in page.rows]
+    return ListOf(
+        data=data,
+        has_more=page.has_more,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+    )
+
+
+@router.get("/checkpoints/{checkpoint_id}", summary="Retrieve a checkpoint")
+def retrieve_checkpoint(checkpoint_id: str, caller: CallerDep, database: DatabaseDep) -> CheckpointObject:
+    """What a checkpoint holds, with the SHA-256 of every file."""
+    with database.transaction() as session:
+        row, job = artifacts.get_checkpoint(session, caller.tenant, checkpoint_id)
+    return CheckpointObject.of(row, job)
+
+
+@router.get(
+    "/checkpoints/{checkpoint_id}/files/{path:path}",
+    summary="Download a file of a checkpoint",
+    response_class=FileResponse,
+    responses={
+        206: {"description": "The range asked for"},
+        304: {"description": "Not modified"},
+        416: {"description": "The range lies outside the file"},
+    },
+)
+def download_checkpoint_file(
+    checkpoint_id: str,
+    path: str,
+    viewer: ViewerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Response:
+    """The bytes of one file, whole or by Range; ETag and Repr-Digest are its SHA-256."""
+    row, job = _checkpoint(database, viewer, checkpoint_id)
+    entry = artifacts.find_file(row, path)
+    etag = f'"{entry["sha256"]}"'
+    digest = base64.b64encode(bytes.fromhex(entry["sha256"])).decode()
+    headers = {"ETag": etag, "Repr-Digest": f"sha-256=:{digest}:", "Cache-Control": "private, immutable"}
+    if if_none_match == etag:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
+    source = artifacts.folder_path(settings.artifacts_dir, job.id, row.step) / path
+    if not source.is_file():
+        raise NotFound("This checkpoint has just been replaced by newer ones.", code="checkpoint_not_found")
+    return FileResponse(source, media_type="application/octet-stream", filename=Path(path).name, headers=headers)
+
+
+@router.get(
+    "/checkpoints/{checkpoint_id}/archive", summary="Download a checkpoint as one tar", response_class=StreamingResponse
+)
+def download_checkpoint_archive(
+    checkpoint_id: str, viewer: ViewerDep, database: DatabaseDep, settings: SettingsDep
+) -> StreamingResponse:
+    """All files in one tar, streamed as it is read; the manifest inside holds their digests."""
+    row, job = _checkpoint(database, viewer, checkpoint_id)
+    folder = artifacts.folder_path(settings.artifacts_dir, job.id, row.step)
+    name = f"{model_name(job)}-step-{row.step}".replace(":", "_")
+    paths = [entry["path"] for entry in row.files]
+    return StreamingResponse(
+        _tar(folder, name, paths),
+        media_type="application/x-tar",
+        headers={"Content-Disposition": f'attachment; filename="{name}.tar"'},
+    )
+
+
+def _checkpoint(database: Database, viewer: Caller, checkpoint_id: str) -> tuple[Checkpoint, Job]:
+    with database.transaction() as session:
+        row, job = artifacts.get_checkpoint(session, viewer.tenant, checkpoint_id)
+    admit(viewer, job.id)
+    return row, job
+
+
+def _tar(folder: Path, name: str, paths: list[str]) -> Iterator[bytes]:
+    """A tar in pieces of at most CHUNK bytes: never more than one of them in memory."""
+    for path in paths:
+        with (folder / path).open("rb") as source:
+            info = tarfile.TarInfo(f"{name}/{path}")
+            info.size = (folder / path).stat().st_size
+            yield info.tobuf(format=tarfile.PAX_FORMAT)
+            while chunk := source.read(CHUNK):
+                yield chunk
+            yield bytes(-info.size % tarfile.BLOCKSIZE)
+    yield bytes(2 * tarfile.BLOCKSIZE)

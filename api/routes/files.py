@@ -1,0 +1,133 @@
+"""Uploads: streamed to disk, checked line by line, and only then a row."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal
+
+from fastapi import APIRouter, Form, UploadFile
+from fastapi.responses import FileResponse
+
+from api import planning
+from api.deps import After, CallerDep, DatabaseDep, IdempotencyKeyDep, Limit, OrderDep, SettingsDep
+from api.errors import TooLarge
+from api.schemas import FileDeleted, FileObject, ListOf
+from api.store import files, idempotency
+from api.store.idempotency import Answer
+from api.store.ids import FILE, new_id
+from api.store.tables import File
+from stapo_core.data import DataErrors, check_rows
+
+router = APIRouter(prefix="/v1/files", tags=["Files"])
+CHUNK = 2**20
+
+
+@router.post("", summary="Upload a file")
+def create_file(
+    file: UploadFile,
+    purpose: Annotated[Literal["fine-tune"], Form(description="What the file is for.")],
+    caller: CallerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    idempotency_key: IdempotencyKeyDep = None,
+) -> FileObject:
+    """Takes a JSONL file of problems, `{"prompt": ..., ...}` per line; a faulty line is refused by its number."""
+    settings.files_dir.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=settings.files_dir)
+    staging = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as target:
+            num_bytes, sha256 = _copy(file.file, target, settings.max_upload_bytes)
+        try:
+            check_rows(staging, ())
+        except DataErrors as refused:
+            raise planning.unusable_rows(refused, param="file") from refused
+        row = File(
+            id=new_id(FILE),
+            tenant=caller.tenant,
+            filename=Path(file.filename or "upload.jsonl").name,
+            purpose=purpose,
+            bytes=num_bytes,
+            sha256=sha256,
+        )
+        request = hashlib.sha256(f"POST /v1/files {row.filename} {purpose} {sha256}".encode()).hexdigest()
+        with database.transaction() as session:
+            if idempotency_key:
+                stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
+                if stored:
+                    return FileObject.model_validate(stored.body)
+            session.add(row)
+            session.flush()
+            session.refresh(row)
+            answer = FileObject.of(row)
+            if idempotency_key:
+                kept = Answer(status=200, body=answer.model_dump(mode="json"))
+                idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
+            staging.rename(files.file_path(settings.files_dir, row.id))
+        return answer
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+@router.get("", summary="List files")
+def list_files(
+    caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = 20, order: OrderDep = "desc"
+) -> ListOf[FileObject]:
+    """Your files, newest first."""
+    with database.transaction() as session:
+        page = files.list_files(session, caller.tenant, after=after, limit=limit, order=order)
+    data = [FileObject.of(row) for row in page.rows]
+    return ListOf(
+        data=data,
+        has_more=page.has_more,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+    )
+
+
+@router.get("/{file_id}", summary="Retrieve a file")
+def retrieve_file(file_id: str, caller: CallerDep, database: DatabaseDep) -> FileObject:
+    """What is known about a file."""
+    with database.transaction() as session:
+        return FileObject.of(files.get_file(session, caller.tenant, file_id))
+
+
+@router.get("/{file_id}/content", summary="Download a file", response_class=FileResponse)
+def retrieve_file_content(
+    file_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep
+) -> FileResponse:
+    """The bytes of a file; Range is understood."""
+    with database.transaction() as session:
+        row = files.get_file(session, caller.tenant, file_id)
+    return FileResponse(
+        files.file_path(settings.files_dir, row.id),
+        media_type="application/jsonl",
+        filename=row.filename,
+        headers={"ETag": f'"{row.sha256}"'},
+    )
+
+
+@router.delete("/{file_id}", summary="Delete a file")
+def delete_file(file_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep) -> FileDeleted:
+    """Removes a file that belongs to no job."""
+    with database.transaction() as session:
+        files.delete_file(session, caller.tenant, file_id)
+    files.file_path(settings.files_dir, file_id).unlink(missing_ok=True)
+    return FileDeleted(id=file_id)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, max_bytes: int) -> tuple[int, str]:
+    """Copies to disk for good; returns the size and the SHA-256 in hexadecimal."""
+    digest, size = hashlib.sha256(), 0
+    while chunk := source.read(CHUNK):
+        size += len(chunk)
+        if size > max_bytes:
+            raise TooLarge(f"The file is larger than {max_bytes} bytes, the most this service takes.", param="file")
+        digest.update(chunk)
+        target.write(chunk)
+    target.flush()
+    os.fsync(target.fileno())
+    return size, digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Downloadable checkpoints: the rows, and the folders they stand for. A row is added only for a whole folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from api.errors import NotFound
+from api.store.ids import CHECKPOINT, new_id
+from api.store.pages import Cursor, Order, Page, read_page
+from api.store.tables import Checkpoint, Job
+
+
+def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int) -> None:
+    """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied."""
+    target = folder_path(artifacts_dir, job_id, step)
+    if target.exists():
+        return
+    staging = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    shutil.copytree(source, staging, copy_function=_link_or_copy)
+    _fsync(staging)
+    staging.rename(target)
+    _fsync(target.parent)
+
+
+def add_checkpoint(session: Session, job: Job, *, step: int, final: bool, files: list[Any], metrics: Any) -> Checkpoint:
+    """Adds the row of a published folder, or finds the one that is there. The job's row must be locked."""
+    row = session.scalar(select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step == step))
+    if row is None:
+        row = Checkpoint(id=new_id(CHECKPOINT), job_id=job.id, step=step, final=final, files=files, metrics=metrics)
+        session.add(row)
+        session.flush()
+    row.final = final
+    return row
+
+
+def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:
+    """Removes the rows of all but the newest `keep`; returns their steps, whose folders may then go."""
+    steps = session.scalars(
+        select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()).offset(keep)
+    ).all()
+    session.execute(delete(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step.in_(steps)))
+    return list(steps)
+
+
+def remove_folders(artifacts_dir: Path, job_id: str, steps: list[int]) -> None:
+    """Removes folders whose rows are gone."""
+    for step in steps:
+        shutil.rmtree(folder_path(artifacts_dir, job_id, step), ignore_errors=True)
+
+
+def list_checkpoints(session: Session, job: Job, *, after: str | None, limit: int, order: Order) -> Page[Checkpoint]:
+    """The job's checkpoints by step."""
+    step = get_checkpoint(session, job.tenant, after, param="after")[0].step if after else None
+    query = select(Checkpoint).where(Checkpoint.job_id == job.id)
+    return read_page(session, query, Checkpoint.step, Cursor(step, limit, order))
+
+
+def get_checkpoint(
+    session: Session, tenant: str, checkpoint_id: str, *, param: str | None = None
+) -> tuple[Checkpoint, Job]:
+    """A checkpoint and its job. Raises NotFound when the tenant has no such checkpoint."""
+    row = session.execute(
+        select(Checkpoint, Job)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Checkpoint.id == checkpoint_id, Job.tenant == tenant)
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"There is no checkpoint '{checkpoint_id}'.", code="checkpoint_not_found", param=param)
+    return row[0], row[1]
+
+
+def final_checkpoint_ids(session: Session, job_ids: list[str]) -> dict[str, str]:
+    """The id of each job's final checkpoint, by job id."""
+    rows = session.execute(
+        select(Checkpoint.job_id, Checkpoint.id).where(Checkpoint.job_id.in_(job_ids), Checkpoint.final.is_(True))
+    )
+    return {row.job_id: row.id for row in rows}
+
+
+def find_file(checkpoint: Checkpoint, path: str) -> dict[str, Any]:
+    """The entry of one file in the checkpoint's list; a path is never looked up anywhere else."""
+    for entry in checkpoint.files:
+        if entry["path"] == path:
+            found: dict[str, Any] = entry
+            return found
+    known = ", ".join(sorted(entry["path"] for entry in checkpoint.files))
+    raise NotFound(f"The checkpoint has no file '{path}'; it has: {known}.", code="file_not_found", param="path")
+
+
+def folder_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
+    """Where a checkpoint lies in the artifact store."""
+    return artifacts_dir / job_id / f"step-{step:06d}"
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, target)
+        _fsync(Path(target))
+
+
+def _fsync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

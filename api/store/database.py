@@ -1,0 +1,50 @@
+"""The connection to Postgres and the one way to open a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session, sessionmaker
+
+CONNECT_TIMEOUT_S = 5
+
+Outage = OperationalError
+"""What every call of the store raises while Postgres does not answer; callers that outlive an outage catch this."""
+
+
+class Database:
+    """An engine and its sessions. Create one per process, close it at the end."""
+
+    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+        self._engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "stapo"},
+        )
+        self._sessions = sessionmaker(self._engine, expire_on_commit=False)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Session]:
+        """One transaction: committed when the block ends, before anything is answered; rolled back when it raises."""
+        with self._sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection inside a transaction, for migrations."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    def ping(self) -> None:
+        """Raises Outage unless Postgres answers."""
+        with self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()

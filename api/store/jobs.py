@@ -1,0 +1,174 @@
+"""Jobs as their tenant sees them: create, read, and ask for a change. What workers do stands in `leases`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select, tuple_
+from sqlalchemy.orm import Session
+
+from api.errors import Conflict, NotFound
+from api.lifecycle import CLAIMABLE, LEASED, STATUS, TERMINAL, JobState
+from api.store.events import add_event, move
+from api.store.ids import JOB, new_id
+from api.store.pages import Cursor, Order, Page, read_page
+from api.store.tables import CLAIMABLE_STATES, Job, WorkerBeat
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """What was asked, every "auto" resolved."""
+
+    model: str
+    training_file: str
+    validation_file: str | None
+    suffix: str | None
+    seed: int
+    method: dict[str, Any]
+    num_steps: int
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QueuePlace:
+    """How many jobs go first, and what this one waits for."""
+
+    position: int
+    reason: str
+
+
+def create_job(session: Session, tenant: str, new: NewJob) -> Job:
+    """Inserts the job, queued."""
+    job = Job(
+        id=new_id(JOB),
+        tenant=tenant,
+        model=new.model,
+        training_file=new.training_file,
+        validation_file=new.validation_file,
+        suffix=new.suffix,
+        seed=new.seed,
+        user_metadata=new.metadata,
+        method=new.method,
+        num_steps=new.num_steps,
+        state=JobState.QUEUED.value,
+        last_seq=0,
+    )
+    session.add(job)
+    add_event(session, job, f"Created: {new.num_steps} steps on {new.model}.", kind="created")
+    session.flush()
+    session.refresh(job)
+    return job
+
+
+def get_job(session: Session, tenant: str, job_id: str, *, param: str | None = None) -> Job:
+    """Raises NotFound when the tenant has no such job."""
+    return _one(session.scalar(_own(tenant, job_id)), job_id, param)
+
+
+def lock_job(session: Session, tenant: str, job_id: str) -> Job:
+    """The job, its row locked until the transaction ends. Raises NotFound when the tenant has no such job."""
+    return _one(session.scalar(_own(tenant, job_id).with_for_update()), job_id, None)
+
+
+def list_jobs(
+    session: Session, tenant: str, *, after: str | None, limit: int, order: Order, status: str | None = None
+) -> Page[Job]:
+    """The tenant's jobs by age, all or those of one `status` of the dialect."""
+    query = select(Job).where(Job.tenant == tenant)
+    if status is not None:
+        query = query.where(Job.state.in_([state.value for state, word in STATUS.items() if word == status]))
+    number = get_job(session, tenant, after, param="after").number if after else None
+    return read_page(session, query, Job.number, Cursor(number, limit, order))
+
+
+def find_jobs(session: Session, job_ids: Sequence[str]) -> Sequence[Job]:
+    """The jobs with these ids, whoever owns them: for readers that were let in before."""
+    return session.scalars(select(Job).where(Job.id.in_(job_ids))).all()
+
+
+def request_cancel(session: Session, tenant: str, job_id: str) -> Job:
+    """Cancels a job that no worker holds; tells the worker of one that is held. Asking twice changes nothing."""
+    job = lock_job(session, tenant, job_id)
+    state = JobState(job.state)
+    if state in (JobState.CANCELLING, JobState.CANCELLED):
+        return job
+    _refuse_if_ended(state, "cancel")
+    job.cancel_requested_at = session.scalars(select(func.now())).one()
+    if state in LEASED:
+        move(session, job, JobState.CANCELLING, "Cancelling: the trainer saves a checkpoint and stops.")
+    else:
+        move(session, job, JobState.CANCELLED, "Cancelled before a worker held it.")
+    return job
+
+
+def request_pause(session: Session, tenant: str, job_id: str) -> Job:
+    """Pauses a job that no worker holds; tells the worker of one that is held. Asking twice changes nothing."""
+    job = lock_job(session, tenant, job_id)
+    state = JobState(job.state)
+    if state in (JobState.PAUSING, JobState.PAUSED):
+        return job
+    _refuse_if_ended(state, "pause")
+    if state in LEASED:
+        move(session, job, JobState.PAUSING, "Pausing: the trainer saves a checkpoint and stops.")
+    else:
+        move(session, job, JobState.PAUSED, "Paused before a worker held it.")
+    return job
+
+
+def resume_job(session: Session, tenant: str, job_id: str) -> Job:
+    """Queues a paused job again; it goes on from its newest checkpoint."""
+    job = lock_job(session, tenant, job_id)
+    if JobState(job.state) is JobState.QUEUED:
+        return job
+    _refuse_if_ended(JobState(job.state), "resume")
+    move(session, job, JobState.QUEUED, "Resumed: waiting for a worker.")
+    job.not_before = session.scalars(select(func.now())).one()
+    job.attempts_without_progress = 0
+    return job
+
+
+def queue_places(session: Session, jobs: Sequence[Job], *, worker_silent_s: float) -> dict[str, QueuePlace]:
+    """Where each of the claimable among `jobs` stands in the queue, by id."""
+    waiting = [job for job in jobs if JobState(job.state) in CLAIMABLE]
+    if not waiting:
+        return {}
+    num_slots = session.scalar(
+        select(func.coalesce(func.sum(WorkerBeat.slots), 0)).where(
+            WorkerBeat.seen_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, worker_silent_s)
+        )
+    )
+    now = session.scalars(select(func.now())).one()
+    places = {}
+    for job in waiting:
+        ahead = session.scalar(
+            select(func.count())
+            .select_from(Job)
+            .where(Job.state.in_(CLAIMABLE_STATES), tuple_(-Job.priority, Job.number) < (-job.priority, job.number))
+        )
+        if not num_slots:
+            reason = "no worker is alive"
+        elif job.not_before > now:
+            reason = f"waiting {(job.not_before - now).total_seconds():.0f} s after a failed attempt"
+        else:
+            reason = "waiting for a free worker slot"
+        places[job.id] = QueuePlace(position=(ahead or 0) + 1, reason=reason)
+    return places
+
+
+def _own(tenant: str, job_id: str) -> Any:
+    return select(Job).where(Job.tenant == tenant, Job.id == job_id)
+
+
+def _one(job: Job | None, job_id: str, param: str | None) -> Job:
+    if job is None:
+        raise NotFound(
+            f"There is no job '{job_id}'; GET /v1/fine_tuning/jobs lists yours.", code="job_not_found", param=param
+        )
+    return job
+
+
+def _refuse_if_ended(state: JobState, action: str) -> None:
+    if state in TERMINAL:
+        raise Conflict(f"The job has ended ({state}): there is nothing to {action}.", code="illegal_state")

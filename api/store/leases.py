@@ -1,0 +1,152 @@
+"""Jobs as workers see them: claim, renew, settle, and what becomes of a job whose worker went silent.
+
+A claim raises the job's fence; every later write goes through `hold`, which names that fence and locks the row. A
+writer whose fence is no longer the job's is a ghost and gets `Fenced`. All times are the database's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from api.errors import Fenced
+from api.lifecycle import JobState
+from api.store.events import add_event, move
+from api.store.tables import CLAIMABLE_STATES, LEASED_STATES, Job, WorkerBeat
+
+MAX_BACKOFF_S = 60.0
+
+
+@dataclass(frozen=True)
+class RetryRule:
+    """How often a job that makes no progress is tried again, and how long it waits first."""
+
+    max_attempts: int
+    backoff_s: float
+
+
+def claim_job(session: Session, *, worker: str, lease_s: float) -> Job | None:
+    """Takes the best eligible job for `worker`, raising its fence; None when there is none."""
+    job = session.scalar(_claimable().limit(1).with_for_update(skip_locked=True))
+    if job is None:
+        return None
+    job.fence += 1
+    job.attempts_without_progress += 1
+    job.worker = worker
+    job.lease_until = _in_seconds(session, lease_s)
+    job.started_at = job.started_at or _in_seconds(session, 0)
+    move(session, job, JobState.STARTING, f"Attempt {job.fence} starts on {worker}.", attempt=job.fence, worker=worker)
+    return job
+
+
+def is_job_waiting(session: Session) -> bool:
+    """Whether a claim would find a job now."""
+    return session.scalar(_claimable().with_only_columns(Job.id).limit(1)) is not None
+
+
+def hold(session: Session, job_id: str, fence: int) -> Job:
+    """Locks the job for a write under `fence`. Raises Fenced when another attempt has been let in."""
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.fence == fence).with_for_update())
+    if job is None or job.state not in LEASED_STATES:
+        raise Fenced(f"attempt {fence} no longer holds {job_id}")
+    return job
+
+
+def renew_lease(session: Session, job_id: str, fence: int, *, lease_s: float) -> JobState:
+    """Prolongs the lease and tells what the tenant wants by now. Raises Fenced."""
+    state = session.scalar(
+        update(Job)
+        .where(Job.id == job_id, Job.fence == fence, Job.state.in_(LEASED_STATES))
+        .values(lease_until=_interval_from_now(lease_s))
+        .returning(Job.state)
+    )
+    if state is None:
+        raise Fenced(f"attempt {fence} no longer holds {job_id}")
+    return JobState(state)
+
+
+def read_wish(session: Session, job_id: str, fence: int) -> JobState:
+    """The state that the tenant has put the job into. Raises Fenced."""
+    state = session.scalar(select(Job.state).where(Job.id == job_id, Job.fence == fence))
+    if state not in LEASED_STATES:
+        raise Fenced(f"attempt {fence} no longer holds {job_id}")
+    return JobState(state)
+
+
+def release_job(session: Session, job: Job, message: str) -> None:
+    """Gives a held job back with its checkpoint, through no fault of its own: the attempt does not count."""
+    job.attempts_without_progress = max(0, job.attempts_without_progress - 1)
+    _recover(session, job, message, wait_s=0.0)
+
+
+def fail_attempt(session: Session, job: Job, error: dict[str, Any], rule: RetryRule) -> None:
+    """Ends an attempt that went wrong: the job is tried again later, or fails when it has made no progress."""
+    tries = job.attempts_without_progress
+    if not error["retryable"] or tries >= rule.max_attempts:
+        job.error = error
+        move(session, job, JobState.FAILED, f"Failed: {error['message']}", level="error", error=error)
+        return
+    wait_s = min(rule.backoff_s * 2 ** (tries - 1), MAX_BACKOFF_S)
+    message = f"Attempt {job.fence} failed ({error['message']}); trying again in {wait_s:.0f} s."
+    _recover(session, job, message, wait_s=wait_s, level="warn", error=error)
+
+
+def expire_leases(session: Session, rule: RetryRule) -> list[str]:
+    """Takes every job from a worker that has been silent past its lease; returns their ids."""
+    lapsed = select(Job).where(Job.state.in_(LEASED_STATES), Job.lease_until < func.now())
+    jobs = session.scalars(lapsed.with_for_update(skip_locked=True)).all()
+    for job in jobs:
+        job.fence += 1  # from here on the silent worker is a ghost
+        add_event(session, job, f"Worker {job.worker} went silent.", kind="worker_lost", level="warn")
+        if job.state == JobState.CANCELLING:
+            move(session, job, JobState.CANCELLED, "Cancelled: its worker is gone, and the trainer with it.")
+        elif job.state == JobState.PAUSING:
+            job.lease_until = None
+            move(session, job, JobState.PAUSED, "Paused: its worker is gone, and the trainer with it.")
+        else:
+            fail_attempt(session, job, lost_worker_error(job), rule)
+    return [job.id for job in jobs]
+
+
+def lost_worker_error(job: Job) -> dict[str, Any]:
+    """The error of a job whose worker went silent."""
+    message = f"worker {job.worker} went silent while {job.stage or 'starting'}"
+    return {"code": "worker_lost", "message": message, "param": None, "stage": job.stage, "retryable": True}
+
+
+def beat(session: Session, worker: str, *, slots: int) -> None:
+    """Records that a worker is alive."""
+    row = insert(WorkerBeat).values(name=worker, slots=slots, seen_at=func.now())
+    session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"slots": slots, "seen_at": func.now()}))
+
+
+def is_worker_alive(session: Session, *, silent_s: float) -> bool:
+    """Whether any worker gave a sign of life in the last `silent_s` seconds."""
+    seen = select(WorkerBeat.name).where(WorkerBeat.seen_at > _interval_from_now(-silent_s)).limit(1)
+    return session.scalar(seen) is not None
+
+
+def _claimable() -> Select[Job]:
+    return (
+        select(Job)
+        .where(Job.state.in_(CLAIMABLE_STATES), or_(Job.not_before.is_(None), Job.not_before <= func.now()))
+        .order_by(Job.priority.desc(), Job.number)
+    )
+
+
+def _recover(session: Session, job: Job, message: str, *, wait_s: float, **event: Any) -> None:
+    job.lease_until = None
+    job.not_before = _in_seconds(session, wait_s)
+    move(session, job, JobState.RECOVERING, message, **event)
+
+
+def _interval_from_now(seconds: float) -> ColumnElement[Any]:
+    return func.now() + func.make_interval(0, 0, 0, 0, 0, 0, seconds)
+
+
+def _in_seconds(session: Session, seconds: float) -> Any:
+    return session.scalars(select(_interval_from_now(seconds))).one()
