@@ -5,9 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from client.process import StopRequested, never
 
 
 class Locked(Exception):
@@ -22,18 +25,18 @@ class Locked(Exception):
 class FileLock:
     """An exclusive flock. A child that inherits `fd` holds it too, until it ends."""
 
-    def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
-        """Takes the lock within `wait_s` seconds or raises Locked."""
+    def __init__(self, path: Path, *, wait_s: float = 0.0, is_stopping: Callable[[], bool] = never) -> None:
+        """Takes the lock within `wait_s` seconds or raises Locked; raises StopRequested as soon as told to."""
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + wait_s
         while True:
             try:
                 fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() >= deadline:
+                if is_stopping() or time.monotonic() >= deadline:
                     pid = self._read_pid()
                     os.close(self.fd)
-                    raise Locked(path, pid) from None
+                    raise (StopRequested if is_stopping() else Locked(path, pid)) from None
                 time.sleep(0.05)
             else:
                 return

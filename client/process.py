@@ -10,7 +10,8 @@ import pwd
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +46,11 @@ class StopRequested(Exception):
     """The user asked us to stop while something was still starting."""
 
 
+def never() -> bool:
+    """For a caller that cannot be asked to stop."""
+    return False
+
+
 def nobody() -> Account:
     """The unprivileged account that servers run as under root."""
     try:
@@ -72,6 +78,18 @@ def spawn(command: Command, *, pass_fds: Sequence[int] = ()) -> subprocess.Popen
             pass_fds=tuple(pass_fds),
             start_new_session=True,
         )
+
+
+def run_to_end(command: Command, *, is_stopping: Callable[[], bool], pass_fds: Sequence[int] = ()) -> int:
+    """Runs a program that ends by itself and gives its exit code; kills it and raises StopRequested when told to."""
+    process = spawn(command, pass_fds=pass_fds)
+    while process.poll() is None:
+        if is_stopping():
+            kill_group(process)
+            process.wait()
+            raise StopRequested
+        time.sleep(0.02)
+    return process.returncode
 
 
 def stop(process: subprocess.Popen[bytes], *, first: signal.Signals, grace_s: float) -> None:

@@ -21,7 +21,7 @@ from typing import Literal
 
 from client.binaries import postgres_binaries, valkey_binary
 from client.lock import FileLock, Locked
-from client.process import Account, Command, StartError, StopRequested, nobody, spawn, stop, tail
+from client.process import Account, Command, StartError, StopRequested, never, nobody, run_to_end, spawn, stop, tail
 from client.state import prepare_home, private_folder, socket_folder
 
 _READY_S = 60.0
@@ -46,10 +46,6 @@ _POSTGRES_SETTINGS = {
 }
 
 
-def _never() -> bool:
-    return False
-
-
 @dataclass
 class Server:
     """A running server. `url` is what STAPO_DATABASE_URL or STAPO_BROKER_URL takes."""
@@ -65,19 +61,19 @@ class Server:
         stop(self.process, first=self.stop_signal, grace_s=3.0)
 
 
-def start_postgres(home: Path, *, is_stopping: Callable[[], bool] = _never) -> Server:
+def start_postgres(home: Path, *, is_stopping: Callable[[], bool] = never) -> Server:
     """Starts Postgres 18 with the database `stapo`; returns when it answers a query. Raises StartError.
 
     Raises StopRequested, and leaves nothing running, as soon as `is_stopping` says so.
     """
     account = _server_account(home)
-    lock = _take_lock(home, "postgres")
+    lock = _take_lock(home, "postgres", is_stopping)
     with lock:
         binaries = postgres_binaries(home, copy=account is not None)
         folder = private_folder(home / "postgres", account)
         sockets = socket_folder(home, "postgres", account)
         log = home / "logs" / "postgres.log"
-        _make_cluster(binaries, folder, account, lock)
+        _make_cluster(binaries, folder, account, lock, is_stopping)
         for stale in (folder / "data" / "postmaster.pid", *sockets.glob(".s.PGSQL.*")):
             stale.unlink(missing_ok=True)
         settings = _POSTGRES_SETTINGS | _access_rules(home) | {"unix_socket_directories": str(sockets)}
@@ -98,10 +94,10 @@ def start_postgres(home: Path, *, is_stopping: Callable[[], bool] = _never) -> S
     return server
 
 
-def start_valkey(home: Path, *, is_stopping: Callable[[], bool] = _never) -> Server:
+def start_valkey(home: Path, *, is_stopping: Callable[[], bool] = never) -> Server:
     """Starts Valkey 9 with an append-only file; returns when it answers PING. Raises StartError, StopRequested."""
     account = _server_account(home)
-    with _take_lock(home, "valkey") as lock:
+    with _take_lock(home, "valkey", is_stopping) as lock:
         binary = valkey_binary(home, copy=account is not None)
         folder = private_folder(home / "valkey", account)
         sockets = socket_folder(home, "valkey", account)
@@ -134,9 +130,9 @@ def _server_env(home: Path) -> dict[str, str]:
     return {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "STAPO_HOME": str(home)}
 
 
-def _take_lock(home: Path, name: str) -> FileLock:
+def _take_lock(home: Path, name: str, is_stopping: Callable[[], bool]) -> FileLock:
     try:
-        return FileLock(home / f"{name}.lock", wait_s=_PREVIOUS_S)
+        return FileLock(home / f"{name}.lock", wait_s=_PREVIOUS_S, is_stopping=is_stopping)
     except Locked as error:
         raise StartError(
             f"Another {name} (process {error.pid}) already serves the state folder {home}. "
@@ -162,7 +158,9 @@ def _wait_ready(server: Server, is_ready: Callable[[], bool], is_stopping: Calla
 # --- Postgres ---------------------------------------------------------------------------------------------------
 
 
-def _make_cluster(binaries: Path, folder: Path, account: Account | None, lock: FileLock) -> None:
+def _make_cluster(
+    binaries: Path, folder: Path, account: Account | None, lock: FileLock, is_stopping: Callable[[], bool]
+) -> None:
     """Runs initdb once, beside the final place, so that a cluster that exists is whole."""
     data, unfinished = folder / "data", folder / "data.new"
     if not data.exists():
@@ -185,7 +183,7 @@ def _make_cluster(binaries: Path, folder: Path, account: Account | None, lock: F
             folder=folder,
             account=account,
         )
-        if spawn(command, pass_fds=(lock.fd,)).wait() != 0:
+        if run_to_end(command, is_stopping=is_stopping, pass_fds=(lock.fd,)) != 0:
             raise StartError(f"initdb could not make the database. The end of {log}:\n{tail(log)}")
         unfinished.rename(data)
     elif (version := (data / "PG_VERSION").read_text().strip()) != "18":
