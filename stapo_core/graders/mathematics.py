@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from stapo_core.config import MathGrader
@@ -49,45 +50,62 @@ class MathScorer:
         self._children.clear()
 
     def _judge(self, pairs: Sequence[Pair]) -> dict[Pair, Score]:
-        scores: dict[Pair, Score] = {}
-        waiting = deque(pairs)
         self._children = [child for child in self._children if child.is_alive()]
-        while len(self._children) < min(self._num_children, len(waiting)):
+        while len(self._children) < min(self._num_children, len(pairs)):
             self._children.append(_Child())
         with selectors.DefaultSelector() as selector:
             for child in self._children:
                 selector.register(child.stdout, selectors.EVENT_READ, child)
-            while len(scores) < len(pairs):
-                for child in [child for child in self._children if child.is_ready and waiting]:
-                    child.ask(waiting.popleft(), self._timeout_s)
+            work = _Work(deque(pairs), selector)
+            while len(work.scores) < len(pairs):
+                for child in [child for child in self._children if child.is_ready and work.waiting]:
+                    child.ask(work.waiting.popleft(), self._timeout_s)
                 deadline = min(child.deadline for child in self._children)
                 for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
-                    self._hear(key.data, scores, selector)
+                    self._hear(key.data, work)
                 for child in [child for child in self._children if child.deadline <= time.monotonic()]:
-                    self._replace(child, "timeout", scores, selector)
-        return scores
+                    self._replace(child, "timeout", work)
+        return work.scores
 
-    def _hear(self, child: _Child, scores: dict[Pair, Score], selector: selectors.BaseSelector) -> None:
+    def _hear(self, child: _Child, work: _Work) -> None:
         reply = child.read()
         if reply is None:
             return
         if "gone" in reply:
-            self._replace(child, "crash", scores, selector)
+            self._replace(child, "crash", work)
         elif child.pair is not None:
-            scores[child.pair] = Score(float(reply["score"]), reply["error"])
+            work.scores[child.pair] = Score(float(reply["score"]), reply["error"])
             child.rest()
 
-    def _replace(self, child: _Child, error: str, scores: dict[Pair, Score], selector: selectors.BaseSelector) -> None:
-        selector.unregister(child.stdout)
+    def _replace(self, child: _Child, error: str, work: _Work) -> None:
+        work.selector.unregister(child.stdout)
         self._children.remove(child)
         child.kill()
-        if child.pair is None and not child.was_ready:
+        if not child.was_ready:
             raise RuntimeError(f"a math grader could not start ({error}); its own words stand in the log above")
         if child.pair is not None:
-            scores[child.pair] = Score(0.0, error)
+            work.give_up(child.pair, error)
         fresh = _Child()
         self._children.append(fresh)
-        selector.register(fresh.stdout, selectors.EVENT_READ, fresh)
+        work.selector.register(fresh.stdout, selectors.EVENT_READ, fresh)
+
+
+@dataclass
+class _Work:
+    """What is still to be judged in one call, and what has been."""
+
+    waiting: deque[Pair]
+    selector: selectors.BaseSelector
+    scores: dict[Pair, Score] = field(default_factory=dict)
+    crashed: set[Pair] = field(default_factory=set)
+
+    def give_up(self, pair: Pair, error: str) -> None:
+        """Scores a pair 0; one whose child died gets a second child, since the pair may not be to blame."""
+        if error == "crash" and pair not in self.crashed:
+            self.crashed.add(pair)
+            self.waiting.append(pair)
+        else:
+            self.scores[pair] = Score(0.0, error)
 
 
 class _Child:
