@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from celery import Celery
 
@@ -18,18 +20,24 @@ DOORBELL = "stapo.doorbell"
 _LOG = logging.getLogger(__name__)
 
 
-def build_celery(broker_url: str) -> Celery:
-    """The Celery application that both sides of the doorbell share: JSON, no results, early acknowledgement."""
-    app = Celery("stapo", broker=broker_url)
-    app.conf.update(
-        task_ignore_result=True,
-        task_store_errors_even_if_ignored=False,
-        task_serializer="json",
-        accept_content=["json"],
-        task_default_queue="stapo",
-        task_acks_late=False,
-        broker_connection_timeout=2.0,
-        broker_transport_options={"socket_connect_timeout": 2.0, "socket_keepalive": True, "health_check_interval": 10},
+def build_celery(find_broker_url: Callable[[], str], **extra: Any) -> Celery:
+    """The Celery application that both sides of the doorbell share: JSON, no results, early acknowledgement.
+
+    The broker's address is asked for when it is first needed, so that importing a Celery module reads no setting.
+    """
+    app = Celery("stapo", set_as_current=False)
+    app.add_defaults(
+        lambda: {
+            "broker_url": find_broker_url(),
+            "broker_connection_timeout": 2.0,
+            "broker_transport_options": {"socket_connect_timeout": 2.0, "health_check_interval": 10},
+            "task_default_queue": "stapo",
+            "task_ignore_result": True,
+            "task_acks_late": False,
+            "task_serializer": "json",
+            "accept_content": ["json"],
+            **extra,
+        }
     )
     return app
 
@@ -39,7 +47,7 @@ class Dispatcher:
 
     def __init__(self, database: Database, settings: Settings) -> None:
         self._database = database
-        self._celery = build_celery(settings.broker_url)
+        self._celery = build_celery(lambda: settings.broker_url)
         self._sweep_s = settings.sweep_s
         self._rung = threading.Event()
         self._stopping = threading.Event()

@@ -13,6 +13,7 @@ from api.schemas import Hyperparameters, Reinforcement
 from stapo_core.config import TrainConfig
 from stapo_core.data import DataErrors, check_rows
 from stapo_core.graders import item_fields
+from stapo_core.graders.templates import TemplateError
 
 CONFIG = "/method/reinforcement/config"
 HYPERPARAMETERS = "/method/reinforcement/hyperparameters"
@@ -55,7 +56,11 @@ def plan_method(asked: Reinforcement, *, num_rows: int) -> Plan:
 def check_file(path: Path, asked: Reinforcement, *, param: str) -> int:
     """Counts the rows of a data file. Raises Unprocessable naming each line that lacks a field the grader reads."""
     try:
-        return check_rows(path, item_fields(asked.grader)).num_rows
+        fields = item_fields(asked.grader)
+    except TemplateError as error:
+        raise Unprocessable(str(error), param="method.reinforcement.grader") from error
+    try:
+        return check_rows(path, fields).num_rows
     except DataErrors as refused:
         raise unusable_rows(refused, param=param) from refused
 

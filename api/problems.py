@@ -89,7 +89,7 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
 
 
 async def _on_outage(request: Request, error: Exception) -> JSONResponse:
-    _LOG.warning("database_away", request_id=request.scope.get("request_id"), error=str(error).splitlines()[0])
+    _LOG.warning("database_away", request_id=request.scope.get("request_id"), error=str(error))
     away = Unavailable("The database does not answer; nothing was changed. Try again shortly.", code="database_away")
     return problem_response(request, away, {"Retry-After": "5"})
 

@@ -14,12 +14,11 @@ from dataclasses import dataclass, field
 
 import orjson
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
-from sqlalchemy.exc import SQLAlchemyError
 
 from api.lifecycle import TERMINAL, JobState
 from api.schemas import JobEventObject, JobProgress, MetricsPoint
 from api.store import jobs, metrics
-from api.store.database import Database
+from api.store.database import Database, Outage
 from api.store.tables import Job, JobEvent, StepMetrics
 
 CHUNK = 500
@@ -69,7 +68,7 @@ class Streams:
             known = {job_id: tail.newest_seq for job_id, tail in self._tails.items()}
             try:
                 news = await asyncio.to_thread(self._read_news, known)
-            except SQLAlchemyError:
+            except Outage:
                 continue
             for job_id, (job, rows) in news.items():
                 tail = self._tails.get(job_id)

@@ -9,7 +9,6 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Query, Response
-from sqlalchemy.orm import Session
 
 from api import planning
 from api.deps import (
@@ -27,6 +26,7 @@ from api.deps import (
 from api.schemas import JobCreate, JobEventObject, JobFacts, JobObject, ListOf, StreamTicket, epoch, job_object
 from api.settings import Settings
 from api.store import artifacts, events, files, idempotency, jobs, keys, metrics
+from api.store.database import Session
 from api.store.idempotency import Answer
 from api.store.jobs import NewJob
 from api.store.tables import Job

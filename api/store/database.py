@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, text
-from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy import Connection, create_engine, exc, text
+from sqlalchemy.orm import Session as Session
+from sqlalchemy.orm import sessionmaker
 
 CONNECT_TIMEOUT_S = 5
 
-Outage = OperationalError
-"""What every call of the store raises while Postgres does not answer; callers that outlive an outage catch this."""
+
+class Outage(Exception):
+    """Postgres does not answer. Nothing was written, unless the answer to a commit was lost on the way."""
 
 
 class Database:
@@ -31,7 +32,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Session]:
         """One transaction: committed when the block ends, before anything is answered; rolled back when it raises."""
-        with self._sessions.begin() as session:
+        with _outages(), self._sessions.begin() as session:
             yield session
 
     @contextmanager
@@ -42,9 +43,17 @@ class Database:
 
     def ping(self) -> None:
         """Raises Outage unless Postgres answers."""
-        with self._engine.connect() as connection:
+        with _outages(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()
+
+
+@contextmanager
+def _outages() -> Iterator[None]:
+    try:
+        yield
+    except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
+        raise Outage(str(error).splitlines()[0]) from error

@@ -95,9 +95,13 @@ def fail_attempt(session: Session, job: Job, error: dict[str, Any], rule: RetryR
     _recover(session, job, message, wait_s=wait_s, level="warn", error=error)
 
 
-def expire_leases(session: Session, rule: RetryRule) -> list[str]:
-    """Takes every job from a worker that has been silent past its lease; returns their ids."""
-    lapsed = select(Job).where(Job.state.in_(LEASED_STATES), Job.lease_until < func.now())
+def expire_leases(session: Session, rule: RetryRule, *, lease_s: float) -> list[str]:
+    """Takes every job from a worker that has been silent past its lease; returns their ids.
+
+    None in the first `lease_s` seconds of a database that was restarted: until then nobody could renew.
+    """
+    up_s = func.extract("epoch", func.now() - func.pg_postmaster_start_time())
+    lapsed = select(Job).where(Job.state.in_(LEASED_STATES), Job.lease_until < func.now(), up_s > lease_s)
     jobs = session.scalars(lapsed.with_for_update(skip_locked=True)).all()
     for job in jobs:
         job.fence += 1  # from here on the silent worker is a ghost

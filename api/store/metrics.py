@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from api.store.events import next_seq
 from api.store.tables import Job, JobEvent, StepMetrics
 
+HEADLINES = ("reward/mean", "policy/entropy", "mask/ppm", "eval/reward_mean")
 Kind = Literal["train", "evaluation"]
 
 
@@ -28,10 +29,10 @@ class MetricsFilter:
 
 def add_metrics(
     session: Session, job: Job, kind: Kind, step: int, values: dict[str, float | None], created_at: datetime
-) -> None:
-    """Adds the metrics of one step; a step that is there already is left as it is. The job's row must be locked."""
+) -> bool:
+    """Adds the metrics of one step; False, and nothing changed, when they are there. The job's row must be locked."""
     if session.get(StepMetrics, (job.id, kind, step)) is not None:
-        return
+        return False
     session.add(
         StepMetrics(
             job_id=job.id,
@@ -43,11 +44,20 @@ def add_metrics(
             values=values,
         )
     )
+    return True
 
 
-def truncate_metrics(session: Session, job: Job, *, above_step: int) -> None:
-    """Forgets the steps that the next attempt will do again."""
+def truncate_metrics(session: Session, job: Job, *, above_step: int) -> int:
+    """Forgets the steps that the next attempt will do again; returns the tokens trained in those that stay."""
     session.execute(delete(StepMetrics).where(StepMetrics.job_id == job.id, StepMetrics.step > above_step))
+    tokens = func.sum(StepMetrics.values["tokens/trained"].as_float())
+    return int(session.scalar(select(tokens).where(StepMetrics.job_id == job.id, StepMetrics.kind == "train")) or 0)
+
+
+def values_at(session: Session, job: Job, step: int) -> dict[str, float | None]:
+    """The headline figures of one step, for its checkpoint."""
+    rows = session.scalars(select(StepMetrics.values).where(StepMetrics.job_id == job.id, StepMetrics.step == step))
+    return {key: values[key] for values in rows for key in HEADLINES if key in values}
 
 
 def read_metrics(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[StepMetrics]:

@@ -1,0 +1,136 @@
+"""The trainer as a child process: started, watched, stopped. Knows no database and no job.
+
+It lives in a session of its own and dies with us: the kernel kills it when the thread that started it ends, and it
+leaves by itself when its standard input closes.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stapo_core.config import RunConfig
+
+LOG_NAME = "trainer.log"
+EVICTION_S = 10.0
+_PASSED_ON = re.compile(
+    r"PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|XDG_CACHE_HOME|LD_LIBRARY_PATH|VIRTUAL_ENV"
+    r"|(CUDA|NVIDIA|NCCL|TORCH|TRITON|OMP|MKL|OPENBLAS|VLLM)_?.*"
+)
+
+
+@dataclass
+class Trainer:
+    """A running trainer."""
+
+    run_dir: Path
+    process: subprocess.Popen[bytes]
+    _kill_at: float | None = field(default=None)
+
+    def exit_code(self) -> int | None:
+        """The exit code, or None while it runs; minus the signal's number when one ended it."""
+        return self.process.poll()
+
+    def wait(self, timeout_s: float) -> None:
+        """Waits for the end, at most so long."""
+        try:
+            self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            return
+
+    def stop(self, *, grace_s: float) -> None:
+        """Asks it to save and leave; call again while it lives: it is killed once `grace_s` seconds have passed."""
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + grace_s
+            self.process.send_signal(signal.SIGTERM)
+        elif time.monotonic() > self._kill_at:
+            self.kill()
+
+    def kill(self) -> None:
+        """Ends it and every process of its session at once; returns when it is gone."""
+        _kill_group(self.process.pid)
+        self.process.wait()
+
+    def close(self) -> None:
+        """Leaves nothing behind: neither the trainer, nor a child of its own, nor the lifeline."""
+        self.kill()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+def start_trainer(run_dir: Path, config: RunConfig) -> Trainer:
+    """Writes the config and starts a trainer in the run directory; one that an earlier attempt left is ended first."""
+    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _evict(run_dir)
+    (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
+    with (run_dir / LOG_NAME).open("ab") as log:
+        process = subprocess.Popen(  # noqa: S603  # our own module, no shell
+            [sys.executable, "-m", "stapo_core", str(run_dir), "--die-with-parent"],
+            cwd=run_dir,
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return Trainer(run_dir, process)
+
+
+def tail_log(run_dir: Path, *, num_lines: int = 20) -> list[str]:
+    """The last lines of the trainer's log."""
+    try:
+        with (run_dir / LOG_NAME).open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - 64 * 1024))
+            return log.read().decode(errors="replace").splitlines()[-num_lines:]
+    except FileNotFoundError:
+        return []
+
+
+def _environment() -> dict[str, str]:
+    """What a trainer may see: paths and accelerator settings, none of the service's addresses and secrets."""
+    passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
+    return passed | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _evict(run_dir: Path) -> None:
+    """Kills a trainer that still holds the run directory: its worker has lost the job."""
+    try:
+        lock = (run_dir / "lock").open("r+")
+    except FileNotFoundError:
+        return
+    deadline = time.monotonic() + EVICTION_S
+    with lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _kill_holder(lock.read(), run_dir)
+                lock.seek(0)
+                time.sleep(0.1)
+            else:
+                return
+
+
+def _kill_holder(pid: str, run_dir: Path) -> None:
+    if not pid.strip().isdigit():
+        return
+    try:
+        arguments = Path(f"/proc/{pid.strip()}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return
+    if str(run_dir).encode() in arguments:  # a pid may have become somebody else's
+        _kill_group(int(pid))
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

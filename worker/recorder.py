@@ -1,0 +1,184 @@
+"""The trainer's events become rows. The spool's offset moves in the same transaction: each counts once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from api.lifecycle import JobState
+from api.store import artifacts, leases, metrics
+from api.store.database import Database, Session
+from api.store.events import add_event, move
+from api.store.tables import Job
+from stapo_core import events
+
+BATCH_LINES = 500
+CHUNK = 2**20
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One claim of a job: what its writes name, and where its files lie."""
+
+    job_id: str
+    fence: int
+    run_dir: Path
+    artifacts_dir: Path
+    keep_checkpoints: int
+
+
+class Recorder:
+    """Ships the spool of one attempt, in order."""
+
+    def __init__(self, database: Database, attempt: Attempt) -> None:
+        self._database = database
+        self._attempt = attempt
+        self.run_dir = attempt.run_dir
+        self.failure: events.Failed | None = None
+        """Why the trainer gave up, once it has said so."""
+
+    def ship(self) -> None:
+        """Writes whatever is new in the spool. Raises Fenced when another attempt has been let in, and Outage."""
+        while self._ship_batch():
+            pass
+
+    def _ship_batch(self) -> bool:
+        with self._database.transaction() as session:
+            offset = leases.hold(session, self._attempt.job_id, self._attempt.fence).spool_offset
+        lines = self._read_lines(offset)
+        if not lines:
+            return False
+        said = [_parse(line) for line in lines]
+        for event in said:
+            if isinstance(event, events.CheckpointSaved):
+                self._publish(event)
+        with self._database.transaction() as session:
+            job = leases.hold(session, self._attempt.job_id, self._attempt.fence)
+            if job.spool_offset != offset:
+                return True
+            for event in said:
+                _WRITERS[type(event)](session, job, event)
+            dropped = artifacts.drop_checkpoints(session, job, keep=self._attempt.keep_checkpoints)
+            job.spool_offset = offset + sum(map(len, lines))
+        artifacts.remove_folders(self._attempt.artifacts_dir, self._attempt.job_id, dropped)
+        self.failure = next((event for event in reversed(said) if isinstance(event, events.Failed)), self.failure)
+        return True
+
+    def _read_lines(self, offset: int) -> Sequence[bytes]:
+        """Whole lines behind `offset`; a line that is still being written has no newline yet and waits."""
+        try:
+            with (self._attempt.run_dir / "events.jsonl").open("rb") as spool:
+                spool.seek(offset)
+                read = spool.read(CHUNK)
+        except FileNotFoundError:
+            return []
+        return [line for line in read.splitlines(keepends=True) if line.endswith(b"\n")][:BATCH_LINES]
+
+    def _publish(self, event: events.CheckpointSaved) -> None:
+        source = self._attempt.run_dir / event.folder
+        if source.is_dir():  # a later checkpoint may have replaced it while the database was away
+            artifacts.publish_folder(source, self._attempt.artifacts_dir, self._attempt.job_id, event.step)
+
+
+def _parse(line: bytes) -> events.TrainerEvent:
+    try:
+        return events.parse_event(line)
+    except ValidationError as error:
+        message = f"The trainer wrote a line that is no event: {line[:200]!r} ({error.error_count()} errors)."
+        return events.Warned(time=datetime.now(UTC).timestamp(), message=message)
+
+
+# --- one writer per event -----------------------------------------------------------------------------------------
+
+
+def _write_stage(session: Session, job: Job, event: events.StageChanged) -> None:
+    job.stage = event.stage
+
+
+def _write_started(session: Session, job: Job, event: events.Started) -> None:
+    lost = job.step - event.resume_step
+    job.trained_tokens = metrics.truncate_metrics(session, job, above_step=event.resume_step)
+    job.step = event.resume_step
+    origin = f"resumes after step {event.resume_step}" if event.resume_step else "begins"
+    sizes = f"{event.num_parameters:,} parameters, {event.num_train_rows:,} rows"
+    message = f"Training {origin} on {event.device}: {sizes}."
+    if lost > 0:
+        message += f" {lost} step(s) behind the last checkpoint are done again."
+    data = event.model_dump(mode="json", exclude={"type", "time"}) | {"lost_steps": max(0, lost)}
+    if job.state == JobState.STARTING:
+        move(session, job, JobState.RUNNING, message, **data)
+    else:
+        add_event(session, job, message, kind="started", data=data)
+
+
+def _write_step(session: Session, job: Job, event: events.StepDone) -> None:
+    metrics.add_metrics(session, job, "train", event.step, event.metrics, _moment(event))
+    job.trained_tokens += int(event.metrics.get("tokens/trained") or 0)
+    job.step = max(job.step, event.step)
+    job.attempts_without_progress = 0
+    if event.flags:
+        message = f"Step {event.step}: {', '.join(event.flags)}."
+        add_event(session, job, message, kind="warning", level="warn", data={"step": event.step})
+
+
+def _write_evaluation(session: Session, job: Job, event: events.Evaluated) -> None:
+    if metrics.add_metrics(session, job, "evaluation", event.step, event.metrics, _moment(event)):
+        reward = event.metrics.get("eval/reward_mean")
+        shown = "unknown" if reward is None else f"{reward:.3f}"
+        message = f"Evaluation after step {event.step}: mean reward {shown}."
+        add_event(session, job, message, kind="evaluation", data={"step": event.step, "final": event.final})
+
+
+def _write_checkpoint(session: Session, job: Job, event: events.CheckpointSaved) -> None:
+    files = [file.model_dump() for file in event.files]
+    values = metrics.values_at(session, job, event.step)
+    artifacts.add_checkpoint(session, job, step=event.step, final=event.final, files=files, metrics=values)
+    size = sum(file.bytes for file in event.files)
+    message = f"Checkpoint of step {event.step}: {len(files)} files, {size:,} bytes."
+    add_event(session, job, message, kind="checkpoint", data={"step": event.step, "final": event.final, "bytes": size})
+
+
+def _write_rejected(session: Session, job: Job, event: events.CheckpointRejected) -> None:
+    message = f"Checkpoint {event.folder} was rejected: {event.reason}."
+    data = {"folder": event.folder, "reason": event.reason}
+    add_event(session, job, message, kind="checkpoint_rejected", level="warn", data=data)
+
+
+def _write_warning(session: Session, job: Job, event: events.Warned) -> None:
+    add_event(session, job, event.message, kind="warning", level="warn", data={"step": event.step})
+
+
+def _write_finished(session: Session, job: Job, event: events.Finished) -> None:
+    if event.reason == "stopped":
+        add_event(session, job, f"The trainer stopped after step {event.step}, as asked.", kind="stopped")
+        return
+    job.stop_reason = event.reason
+    if job.state in (JobState.RUNNING, JobState.PAUSING):
+        move(session, job, JobState.EXPORTING, f"All {event.step} steps are done; exporting.")
+
+
+def _write_failed(session: Session, job: Job, event: events.Failed) -> None:
+    data = event.model_dump(mode="json", exclude={"type", "time"})
+    add_event(session, job, f"The trainer gave up: {event.message}", kind="failure", level="error", data=data)
+
+
+def _moment(event: events.Event) -> datetime:
+    return datetime.fromtimestamp(event.time, UTC)
+
+
+_WRITERS: dict[type[Any], Callable[[Session, Job, Any], None]] = {
+    events.StageChanged: _write_stage,
+    events.Started: _write_started,
+    events.StepDone: _write_step,
+    events.Evaluated: _write_evaluation,
+    events.CheckpointSaved: _write_checkpoint,
+    events.CheckpointRejected: _write_rejected,
+    events.Warned: _write_warning,
+    events.Finished: _write_finished,
+    events.Failed: _write_failed,
+}

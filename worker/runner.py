@@ -1,0 +1,197 @@
+"""One job from claim to settlement: claim, spawn, relay, settle. Read `run_attempt` first.
+
+Whatever happens here is written under the attempt's fence. `Fenced` means that the job has been given to another
+attempt: the trainer is killed and nothing more is written.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from api.errors import Fenced
+from api.lifecycle import JobState
+from api.settings import Settings
+from api.store import files, leases
+from api.store.database import Database, Outage
+from api.store.events import move
+from api.store.leases import RetryRule
+from api.store.tables import Job
+from stapo_core.config import RunConfig
+from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED
+from worker.process import Trainer, start_trainer, tail_log
+from worker.recorder import Attempt, Recorder
+
+_LOG = structlog.get_logger()
+
+
+class Runner:
+    """Runs at most `worker_slots` jobs at a time, each in the thread that calls `run_waiting_jobs`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.settings = settings
+        self.database = Database(settings.database_url)
+        self.rule = RetryRule(max_attempts=settings.max_attempts, backoff_s=settings.backoff_s)
+        self.is_draining = threading.Event()
+        self._slots = threading.Semaphore(settings.worker_slots)
+
+    def run_waiting_jobs(self) -> None:
+        """Claims and runs jobs until none waits, no slot is free, or the worker drains."""
+        while not self.is_draining.is_set() and self._slots.acquire(blocking=False):
+            try:
+                job = self._claim()
+                if job is None:
+                    return
+                self.run_attempt(job)
+            except Outage as error:
+                _LOG.warning("database_away", error=str(error))
+                return
+            finally:
+                self._slots.release()
+
+    def has_free_slot(self) -> bool:
+        """Whether a job could start now."""
+        if not self._slots.acquire(blocking=False):
+            return False
+        self._slots.release()
+        return True
+
+    def run_attempt(self, job: Job) -> None:
+        """One attempt at a claimed job."""
+        attempt = self._attempt(job)
+        recorder = Recorder(self.database, attempt)
+        try:
+            trainer = start_trainer(attempt.run_dir, self._run_config(job))
+            try:
+                self._relay(trainer, recorder, attempt)
+            finally:
+                trainer.close()
+            self._settle(trainer, recorder, attempt)
+        except Fenced:
+            _LOG.warning("fenced", job=job.id, fence=job.fence)
+        except OSError as error:  # the run directory cannot be written, or no process can be started
+            self._fail(attempt, _error("worker_error", str(error), stage="starting", retryable=True))
+
+    def _claim(self) -> Job | None:
+        with self.database.transaction() as session:
+            return leases.claim_job(session, worker=self.name, lease_s=self.settings.lease_s)
+
+    def _attempt(self, job: Job) -> Attempt:
+        return Attempt(
+            job_id=job.id,
+            fence=job.fence,
+            run_dir=self.settings.runs_dir / job.id,
+            artifacts_dir=self.settings.artifacts_dir,
+            keep_checkpoints=job.method["reinforcement"]["config"]["checkpoint"]["keep"],
+        )
+
+    def _run_config(self, job: Job) -> RunConfig:
+        asked = job.method["reinforcement"]
+        return RunConfig.model_validate(
+            {
+                "model": self.settings.models_dir / job.model,
+                "training_file": self._file(job.training_file),
+                "validation_file": self._file(job.validation_file) if job.validation_file else None,
+                "grader": asked["grader"],
+                "seed": job.seed,
+                "train": asked["config"],
+                "num_epochs": asked["hyperparameters"]["n_epochs"],
+            }
+        )
+
+    def _file(self, file_id: str) -> Path:
+        return files.file_path(self.settings.files_dir, file_id)
+
+    # --- relay ----------------------------------------------------------------------------------------------------
+
+    def _relay(self, trainer: Trainer, recorder: Recorder, attempt: Attempt) -> None:
+        """Ships events, renews the lease and obeys the tenant until the trainer has left.
+
+        A database that is away stops nothing: the spool keeps what the trainer says until it returns.
+        """
+        renewed_at = time.monotonic()
+        while trainer.exit_code() is None:
+            trainer.wait(self.settings.poll_s)
+            try:
+                recorder.ship()
+                if time.monotonic() - renewed_at >= self.settings.heartbeat_s:
+                    wish = self._renew(attempt)
+                    renewed_at = time.monotonic()
+                else:
+                    wish = self._read_wish(attempt)
+            except Outage as error:
+                _LOG.warning("database_away", job=attempt.job_id, error=str(error))
+                wish = JobState.RUNNING
+            if wish in (JobState.CANCELLING, JobState.PAUSING):
+                trainer.stop(grace_s=self.settings.cancel_grace_s)
+            elif self.is_draining.is_set():
+                trainer.stop(grace_s=self.settings.drain_s)
+
+    def _renew(self, attempt: Attempt) -> JobState:
+        with self.database.transaction() as session:
+            return leases.renew_lease(session, attempt.job_id, attempt.fence, lease_s=self.settings.lease_s)
+
+    def _read_wish(self, attempt: Attempt) -> JobState:
+        with self.database.transaction() as session:
+            return leases.read_wish(session, attempt.job_id, attempt.fence)
+
+    # --- settle ---------------------------------------------------------------------------------------------------
+
+    def _settle(self, trainer: Trainer, recorder: Recorder, attempt: Attempt) -> None:
+        """Writes how the attempt ended; the trainer is gone. Waits for a database that is away."""
+        while True:
+            try:
+                recorder.ship()
+                self._settle_once(trainer, recorder, attempt)
+            except Outage as error:
+                _LOG.warning("database_away", job=attempt.job_id, error=str(error))
+                time.sleep(self.settings.poll_s)
+            else:
+                return
+
+    def _settle_once(self, trainer: Trainer, recorder: Recorder, attempt: Attempt) -> None:
+        code = trainer.exit_code()
+        with self.database.transaction() as session:
+            job = leases.hold(session, attempt.job_id, attempt.fence)
+            if job.state == JobState.CANCELLING:
+                move(session, job, JobState.CANCELLED, f"Cancelled after step {job.step}: the trainer is gone.")
+            elif code == EXIT_DONE and job.state == JobState.EXPORTING:
+                move(session, job, JobState.SUCCEEDED, f"Succeeded after {job.step} steps.")
+            elif job.state == JobState.PAUSING:
+                job.lease_until = None
+                move(session, job, JobState.PAUSED, f"Paused after step {job.step}: the trainer is gone.")
+            elif code == EXIT_STOPPED:
+                leases.release_job(session, job, f"Attempt {job.fence} stopped at a checkpoint; waiting for a worker.")
+            else:
+                leases.fail_attempt(session, job, _trainer_error(code, recorder, job), self.rule)
+
+    def _fail(self, attempt: Attempt, error: dict[str, Any]) -> None:
+        with self.database.transaction() as session:
+            leases.fail_attempt(session, leases.hold(session, attempt.job_id, attempt.fence), error, self.rule)
+
+
+def _trainer_error(code: int | None, recorder: Recorder, job: Job) -> dict[str, Any]:
+    """Why a trainer left that was neither done nor asked to: its own words, else its exit code and its log's end."""
+    log = tail_log(recorder.run_dir)
+    said = recorder.failure
+    if said is not None:
+        error = _error(said.code, said.message, stage=said.stage, param=said.param, retryable=said.retryable)
+    elif code == EXIT_FENCED:
+        message = "another trainer still holds the run directory"
+        error = _error("run_directory_busy", message, stage="starting", retryable=True)
+    else:
+        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"left with exit code {code}"
+        message = f"the trainer {how} while {job.stage or 'starting'}"
+        error = _error("trainer_crashed", message, stage=job.stage, retryable=code != EXIT_BAD_CONFIG)
+    return error | {"evidence": log}
+
+
+def _error(code: str, message: str, *, stage: str | None, retryable: bool, param: str | None = None) -> dict[str, Any]:
+    return {"code": code, "message": message, "param": param, "stage": stage, "retryable": retryable}
