@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 Finish = Literal["stop", "length"]
@@ -45,3 +45,68 @@ class Group:
     prompt: Prompt
     responses: tuple[Response, ...]
     rewards: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStats:
+    """What one pass over the vocabulary says of each token; only `logprobs` carries a gradient."""
+
+    logprobs: Float32[Tensor, " N"]
+    entropies: Float32[Tensor, " N"]
+    sum_squares: Float32[Tensor, " N"]
+    """Collision probability, the sum over the vocabulary of p^2."""
+    sum_squares_log: Float32[Tensor, " N"]
+    """The sum over the vocabulary of p^2 ln p, which the first-order change of entropy needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some responses to one prompt that share its forward pass; `rows` are their places among the R responses."""
+
+    prompt_ids: Int64[Tensor, " L"]
+    responses: tuple[Int64[Tensor, " T"], ...]
+    rows: tuple[int, ...]
+
+    @property
+    def num_padded_tokens(self) -> int:
+        """Tokens that its forward pass costs: the prompt once, the responses padded to the longest."""
+        return len(self.prompt_ids) + len(self.responses) * max(len(ids) for ids in self.responses)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """The response tokens of a mini-batch, or of a part of it, laid end to end: all that an algorithm sees."""
+
+    advantages: Float32[Tensor, " N"]
+    logprobs: Float32[Tensor, " N"]
+    """Of the current policy, without gradient."""
+    old_logprobs: Float32[Tensor, " N"]
+    """Of the policy that the step began with, by the trainer's own arithmetic."""
+    sampler_logprobs: Float32[Tensor, " N"]
+    """As the sampler saw them when it drew."""
+    entropies: Float32[Tensor, " N"]
+    rows: Int64[Tensor, " N"]
+    """Place of each token's response in `lengths`."""
+    lengths: Int64[Tensor, " R"]
+    reference_logprobs: Float32[Tensor, " N"] | None = None
+    """Of the base model, where the algorithm has a KL term."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """All that is known of each response token of a step once the learner is done: for diagnostics and the files.
+
+    Tokens of groups without an advantage keep the sampler's log-probs and entropies where they were not scored.
+    """
+
+    tokens: Tokens
+    stats: TokenStats
+    weights: Float32[Tensor, " N"]
+    slopes: Float32[Tensor, " N"]
+    """d objective / d log p before selection: r A, or 0 where the clip is active."""
+    clipped_low: Bool[Tensor, " N"]
+    clipped_high: Bool[Tensor, " N"]
+    is_scored: Bool[Tensor, " N"]
+    """Forwarded by the trainer in this step."""
+    tau_h: Float32[Tensor, " N"]
+    """The threshold of the token's mini-batch; NaN where there was none."""

@@ -1,0 +1,159 @@
+"""The trainer as a process: `python -m stapo_core RUN_DIR [--die-with-parent]`.
+
+Knows signals, the lock, the parent and exit codes; everything it learns about the run goes into events.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import errno
+import fcntl
+import os
+import signal
+import sys
+import threading
+import traceback
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from stapo_core.config import RunConfig
+from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED, Failed, Finished, Stage
+from stapo_core.spool import Spool
+
+EXIT_CRASHED = 1
+_PR_SET_PDEATHSIG = 1
+_STORAGE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class StopFlag:
+    """Set by a signal, read between two pieces of work."""
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def __call__(self) -> bool:
+        """Whether the run was asked to stop."""
+        return self._is_set
+
+    def listen(self) -> None:
+        """Lets SIGTERM and SIGINT set the flag, and do nothing else."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._set)
+
+    def _set(self, _number: int, _frame: FrameType | None) -> None:
+        self._is_set = True
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the trainer in a run directory; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m stapo_core", description="Trains from RUN_DIR/config.json.")
+    parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process ends")
+    options = parser.parse_args(arguments)
+    if options.die_with_parent:
+        die_with_parent()
+    should_stop = StopFlag()
+    should_stop.listen()
+    if not options.run_dir.is_dir():
+        print(f"{options.run_dir} is not a folder", file=sys.stderr)  # noqa: T201  # there is no spool to write to
+        return EXIT_BAD_CONFIG
+    lock = take_lock(options.run_dir / "lock")
+    if lock is None:
+        print(f"another trainer holds {options.run_dir}", file=sys.stderr)  # noqa: T201  # the spool is the other's
+        return EXIT_FENCED
+    spool = Spool(options.run_dir / "events.jsonl")
+    try:
+        return _run(options.run_dir, spool, should_stop)
+    finally:
+        spool.sync()
+        spool.close()
+        os.close(lock)
+
+
+def _run(run_dir: Path, spool: Spool, should_stop: StopFlag) -> int:
+    try:
+        config = RunConfig.model_validate_json((run_dir / "config.json").read_bytes())
+    except FileNotFoundError:
+        return _refuse(spool, "config_missing", f"{run_dir} holds no config.json", None)
+    except ValidationError as error:
+        first = error.errors()[0]
+        param = ".".join(map(str, first["loc"])) or None
+        return _refuse(spool, "invalid_config", f"{param or 'config.json'}: {first['msg']}", param)
+
+    # Imported only now: a config that cannot be read is refused without the seconds that torch takes to load.
+    from stapo_core.build import BadInput, build
+    from stapo_core.learner import Diverged
+    from stapo_core.train import train
+
+    stage: Stage = "loading"
+    run = None
+    try:
+        run = build(config, run_dir.absolute(), spool=spool, should_stop=should_stop)
+        outcome = train(run)
+    except BadInput as error:
+        return _refuse(spool, error.code, str(error), error.param)
+    except Exception as error:  # the process ends here: the supervisor reads the event, the log has the trace
+        traceback.print_exc()
+        stage = run.report.stage if run else stage
+        code, is_retryable = _classify(error, diverged=isinstance(error, Diverged))
+        spool.emit(Failed, stage=stage, code=code, message=_describe(error), retryable=is_retryable)
+        return EXIT_CRASHED
+    finally:
+        if run is not None:
+            run.graders.close()
+            run.sampler.close()
+    spool.emit(Finished, step=outcome.step, reason=outcome.reason)
+    return EXIT_DONE if outcome.reason == "num_steps_reached" else EXIT_STOPPED
+
+
+def _refuse(spool: Spool, code: str, message: str, param: str | None) -> int:
+    spool.emit(Failed, stage="loading", code=code, message=message, param=param, retryable=False)
+    return EXIT_BAD_CONFIG
+
+
+def _classify(error: Exception, *, diverged: bool) -> tuple[str, bool]:
+    """The event's code, and whether another attempt can end differently."""
+    if diverged:
+        return "not_finite", False
+    if isinstance(error, OSError) and error.errno in _STORAGE_FULL:
+        return "storage_full", True
+    return "crashed", True
+
+
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def take_lock(path: Path) -> int | None:
+    """Locks the file and writes this process's id into it; None when another process holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+    return descriptor
+
+
+def die_with_parent() -> None:
+    """Has the kernel kill this process with its parent, and watches stdin, which the parent holds open."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the kernel was told
+        os._exit(EXIT_CRASHED)
+    threading.Thread(target=_wait_for_end_of_stdin, name="lifeline", daemon=True).start()
+
+
+def _wait_for_end_of_stdin() -> None:
+    while os.read(0, 4096):
+        pass
+    os._exit(EXIT_CRASHED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

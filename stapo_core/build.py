@@ -1,0 +1,185 @@
+"""From a config to the parts of a run. What cannot work is refused here, cheap checks first, before a model loads.
+
+The only place that chooses classes; nothing of the method is decided here.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from stapo_core.algorithms import compose
+from stapo_core.batch import Prompt
+from stapo_core.checkpoint import Checkpoints, Saved, restore_rng
+from stapo_core.config import RunConfig
+from stapo_core.data import DataError, DataErrors, check_rows, read_rows
+from stapo_core.evaluation import Evaluator
+from stapo_core.events import Started
+from stapo_core.graders import GraderPool, build_grader, item_fields
+from stapo_core.graders.templates import TemplateError
+from stapo_core.learner import Learner
+from stapo_core.policy import ModelError, Policy, check_folder, load_tokenizer
+from stapo_core.recording import Recorder
+from stapo_core.report import Report
+from stapo_core.rollout.prompts import encode_prompts
+from stapo_core.rollout.transformers_sampler import TransformersSampler
+from stapo_core.spool import Spool
+from stapo_core.train import Run
+
+PAPER_TAU_P = 0.002
+"""Splits tokens into rare and common in the diagnostics of algorithms that have no tau_p of their own."""
+
+
+class BadInput(Exception):
+    """The user's config, data or model cannot be used; `param` is the config field at fault."""
+
+    def __init__(self, message: str, *, code: str, param: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.param = param
+
+
+def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callable[[], bool]) -> Run:
+    """Builds a run, resumed from the newest checkpoint that verifies. Raises BadInput."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    torch.manual_seed(config.seed)
+    transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
+
+    graders = _graders(config)
+    prompts, problems = _prompts(config)
+    num_steps = config.train.num_steps or max(1, config.num_epochs * len(prompts) // config.train.batch.num_prompts)
+    checkpoints = Checkpoints(run_dir, config.train.checkpoint, spool=spool)
+    saved = checkpoints.newest()
+    learner = _learner(config, device, saved, should_stop)
+    tau_p = learner.algorithm.selection.tau_p or PAPER_TAU_P
+    recorder = Recorder(run_dir, learner.policy.tokenizer, every=config.train.record_rollouts_every, tau_p=tau_p)
+    report = Report(spool, recorder, tau_p=tau_p)
+    sampler = _sampler(learner.policy, config, should_stop)
+    evaluator = Evaluator(
+        problems,
+        sampler=sampler,
+        graders=graders,
+        report=report,
+        config=config.train.evaluation,
+        seed=config.seed,
+        num_steps=num_steps,
+    )
+    run = Run(
+        prompts=prompts,
+        sampler=sampler,
+        graders=graders,
+        learner=learner,
+        evaluator=evaluator,
+        checkpoints=checkpoints,
+        report=report,
+        seed=config.seed,
+        start=saved.step if saved else 0,
+        num_steps=num_steps,
+    )
+    if saved:
+        evaluator.evaluated_step = saved.state.values["evaluated_step"]
+        restore_rng(saved.state)
+    _announce(run, spool)
+    return run
+
+
+def _graders(config: RunConfig) -> GraderPool:
+    try:
+        return build_grader(config.grader)
+    except TemplateError as error:
+        raise BadInput(str(error), code="invalid_grader", param="grader") from error
+
+
+def _prompts(config: RunConfig) -> tuple[list[Prompt], list[Prompt]]:
+    """Training and validation prompts, checked against the grader, the model's context and the batch."""
+    try:
+        model = check_folder(config.model)
+        tokenizer = load_tokenizer(config.model)
+    except ModelError as error:
+        raise BadInput(str(error), code="invalid_model", param="model") from error
+    sampling = config.train.sampling
+    context = model.get("max_position_embeddings", 2**62)
+    if sampling.max_prompt_tokens + sampling.max_response_tokens > context:
+        raise BadInput(
+            f"max_prompt_tokens {sampling.max_prompt_tokens} + max_response_tokens {sampling.max_response_tokens} "
+            f"exceed the model's context of {context}; set max_response_tokens to at most "
+            f"{context - sampling.max_prompt_tokens}",
+            code="context_too_long",
+            param="train.sampling.max_response_tokens",
+        )
+    prompts = _read(config.training_file, "training_file", config, tokenizer)
+    if len(prompts) < config.train.batch.num_prompts:
+        raise BadInput(
+            f"a step takes {config.train.batch.num_prompts} prompts and the training file has {len(prompts)}; "
+            f"set num_prompts to at most {len(prompts)} or add rows",
+            code="too_few_rows",
+            param="train.batch.num_prompts",
+        )
+    if config.validation_file is None:
+        return prompts, []
+    return prompts, _read(config.validation_file, "validation_file", config, tokenizer)
+
+
+def _read(path: Path, param: str, config: RunConfig, tokenizer: Any) -> list[Prompt]:
+    try:
+        check_rows(path, item_fields(config.grader))
+        return encode_prompts(read_rows(path), tokenizer, config.train.sampling.max_prompt_tokens)
+    except (DataError, DataErrors) as error:
+        raise BadInput(f"{path.name}: {error}", code="invalid_data", param=param) from error
+
+
+def _learner(config: RunConfig, device: torch.device, saved: Saved | None, should_stop: Callable[[], bool]) -> Learner:
+    """The learner, with the weights and the state of the checkpoint where there is one."""
+    algorithm = compose(config.train.algorithm)
+    try:
+        policy = Policy.load(saved.folder if saved else config.model, device=device, precision=config.train.dtype)
+        reference = None
+        if algorithm.needs_reference:
+            reference = Policy.load(config.model, device=device, precision=config.train.dtype).freeze()
+    except ModelError as error:
+        raise BadInput(str(error), code="invalid_model", param="model") from error
+    learner = Learner(policy, algorithm, config=config.train, reference=reference, should_stop=should_stop)
+    if saved:
+        learner.load_state(saved.state)
+    return learner
+
+
+def _sampler(policy: Policy, config: RunConfig, should_stop: Callable[[], bool]) -> TransformersSampler:
+    """In float32 the sampler reads the policy's own module; in bfloat16 it holds a copy in that precision."""
+    model = policy.model
+    if policy.dtype != torch.float32:
+        model = transformers.AutoModelForCausalLM.from_config(model.config, dtype=policy.dtype).to(policy.device)
+    sampler = TransformersSampler(
+        model,
+        policy.tokenizer,
+        max_response_tokens=config.train.sampling.max_response_tokens,
+        should_stop=should_stop,
+    )
+    sampler.load(policy.weights(), version=0)
+    return sampler
+
+
+def _announce(run: Run, spool: Spool) -> None:
+    spool.emit(
+        Started,
+        resume_step=run.start,
+        num_steps=run.num_steps,
+        num_train_rows=len(run.prompts),
+        num_parameters=run.learner.policy.num_parameters,
+        device=_device_name(run.learner.policy.device),
+        versions={
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"

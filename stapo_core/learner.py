@@ -1,0 +1,291 @@
+"""One update of the policy from graded groups: score, decide, push, move.
+
+Knows the policy, an algorithm and the optimizer; it knows no sampler, grader, file or event. The algorithm sees each
+mini-batch whole, so no cut into micro-batches changes what it decides or what the gradient is divided by.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from stapo_core.algorithms import Algorithm, Decision, Memory, decide, push
+from stapo_core.batch import Group, TokenRecord
+from stapo_core.checkpoint import TrainerState
+from stapo_core.config import TrainConfig
+from stapo_core.minibatch import Microbatch, MiniBatch
+from stapo_core.optimizer import Optimizer
+from stapo_core.policy import Policy
+from stapo_core.rollout import Stopped
+
+MAX_SKIPPED_IN_A_ROW = 3
+
+
+class Diverged(Exception):
+    """Several updates in a row had a loss or gradient that was not finite."""
+
+
+class NotFinite(Exception):
+    """A loss or gradient is not finite; the message names the micro-batch."""
+
+
+@dataclass(slots=True)
+class Learned:
+    """What one call of `update` did; one entry per mini-batch."""
+
+    records: list[TokenRecord] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    grad_norms: list[float] = field(default_factory=list)
+    learning_rate: float = 0.0
+    warnings: list[str] = field(default_factory=list)
+    num_tokens_total: int = 0
+    """Response tokens learned from since the run began."""
+    is_whole: bool = True
+    """No mini-batch was skipped for a loss or gradient that is not finite."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What the learner remembers beside weights and moments; part of a checkpoint."""
+
+    memory: Memory = field(default_factory=Memory)
+    num_skipped_in_a_row: int = 0
+    num_tokens: int = 0
+    """Response tokens learned from since the run began."""
+
+
+class Learner:
+    """Turns graded groups into better weights."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        algorithm: Algorithm,
+        *,
+        config: TrainConfig,
+        reference: Policy | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.policy = policy
+        self.algorithm = algorithm
+        self.config = config
+        self.reference = reference
+        self.optimizer = Optimizer(policy.trainable(), config.optimizer)
+        self.counters = Counters()
+        self._should_stop = should_stop
+        self._has_moved = False
+
+    def update(self, groups: Sequence[Group]) -> Learned:
+        """Learns from graded groups, one optimizer update per mini-batch.
+
+        Raises Stopped (nothing has changed then) when asked to stop before the first update, and Diverged.
+        """
+        self._has_moved = False
+        batches = self._lay_out(groups)
+        for batch in batches:
+            self._score_reference(batch)
+        for batch in batches[1:]:  # the first meets the policy before it moves: its current log-probs are the old ones
+            self._score_old(batch)
+        learned = Learned()
+        for batch in batches:
+            self._learn(batch, learned)
+        self.counters.num_tokens += sum(len(record.weights) for record in learned.records)
+        learned.num_tokens_total = self.counters.num_tokens
+        return learned
+
+    def state(self) -> TrainerState:
+        """All that an exact resume needs beside the weights."""
+        entropies = {f"memory/{i}": past for i, past in enumerate(self.counters.memory.entropies)}
+        return TrainerState(
+            tensors={**self.optimizer.state(), **entropies},
+            values={
+                "num_updates": self.optimizer.num_updates,
+                "num_skipped_in_a_row": self.counters.num_skipped_in_a_row,
+                "num_tokens": self.counters.num_tokens,
+                "num_remembered": len(entropies),
+            },
+        )
+
+    def load_state(self, state: TrainerState) -> None:
+        """Takes over what `state` gave; the policy must hold the weights of the same moment."""
+        values = state.values
+        remembered = tuple(state.tensors[f"memory/{i}"] for i in range(values["num_remembered"]))
+        self.counters = Counters(Memory(remembered), values["num_skipped_in_a_row"], values["num_tokens"])
+        moments = {name: tensor for name, tensor in state.tensors.items() if not name.startswith(("memory/", "rng/"))}
+        self.optimizer.load_state(moments, num_updates=values["num_updates"])
+
+    def _lay_out(self, groups: Sequence[Group]) -> list[MiniBatch]:
+        rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)
+        advantages = self.algorithm.advantage(rewards)
+        size = len(groups) // self.config.batch.num_minibatches
+        return [
+            MiniBatch.lay_out(groups[i : i + size], advantages[i : i + size], device=self.policy.device)
+            for i in range(0, len(groups), size)
+        ]
+
+    def _learn(self, batch: MiniBatch, learned: Learned) -> None:
+        """One optimizer update, or none where there is nothing finite to learn."""
+        learned.learning_rate = self.optimizer.learning_rate
+        try:
+            decision = self._accumulate(batch)
+            norm = self._scaled_norm(batch, decision)
+        except NotFinite as fault:
+            self._skip_not_finite(fault, learned)
+            return
+        except Stopped:
+            self.optimizer.zero_gradients()
+            raise
+        self.counters.num_skipped_in_a_row = 0
+        self.counters.memory = decision.selected.memory
+        self._has_moved = True
+        if norm == 0.0:
+            learned.warnings.append(_nothing_to_learn(batch, decision))
+            self.optimizer.skip()
+        else:
+            self.optimizer.step(norm)
+        learned.decisions.append(decision)
+        learned.grad_norms.append(norm)
+        learned.records.append(_record(batch, decision))
+
+    def _accumulate(self, batch: MiniBatch) -> Decision:
+        """Adds up the gradient of denominator x loss.
+
+        Each micro-batch is pushed as it is scored, but for the tokens whose weight hangs on the whole mini-batch.
+        The last one waits for the decision with its graph in hand, and only the responses of the others in which
+        such a token survived are forwarded again: usually none.
+        """
+        selection = self.algorithm.selection
+        if selection.needs_all_entropies:
+            self._score(batch, batch.rows_of_groups(with_advantage=False))
+        *earlier, last = self._cut(batch) or [[]]
+        for number, microbatch in enumerate(earlier, start=1):
+            with torch.set_grad_enabled(not selection.needs_whole_batch):
+                logprobs = self._score_microbatch(batch, microbatch, name=f"{number} of {len(earlier) + 1}")
+            if logprobs.requires_grad:
+                torch.autograd.backward(
+                    logprobs, push(self.algorithm, batch.part(batch.places(microbatch)), self.counters.memory)
+                )
+        waiting = self._score_microbatch(batch, last, name=f"{len(earlier) + 1} of {len(earlier) + 1}")
+        decision = decide(self.algorithm, batch.tokens, self.counters.memory)
+        if not math.isfinite(decision.loss):
+            raise NotFinite(f"the loss is {decision.loss}")
+        if last:
+            torch.autograd.backward(waiting, decision.push[batch.places(last)])
+        self._push_late(batch, decision, earlier)
+        return decision
+
+    def _push_late(self, batch: MiniBatch, decision: Decision, earlier: list[Microbatch]) -> None:
+        """Pushes the tokens of earlier micro-batches that were undecided when theirs was in hand, and survived."""
+        late = decision.push.masked_fill(~self.algorithm.selection.undecided(batch.tokens), 0.0)
+        survivors = set(batch.tokens.rows[late != 0].tolist())
+        rows = [row for microbatch in earlier for piece in microbatch for row in piece.rows if row in survivors]
+        for microbatch in batch.cut(rows, self.config.batch.max_tokens_per_microbatch):
+            self._pause_point()
+            stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
+            torch.autograd.backward(stats.logprobs, late[batch.places(microbatch)])
+
+    def _scaled_norm(self, batch: MiniBatch, decision: Decision) -> float:
+        """Divides the accumulated gradient by the denominator; its global norm. Raises NotFinite with the culprit."""
+        norm = self.optimizer.scale_gradients(1.0 / decision.denominator if decision.denominator else 0.0)
+        if not math.isfinite(norm):
+            raise NotFinite(f"the gradient of {self._culprit(batch, decision)} is not finite")
+        return norm
+
+    def _culprit(self, batch: MiniBatch, decision: Decision) -> str:
+        """Repeats the micro-batches one by one to name the first whose gradient is not finite."""
+        microbatches = self._cut(batch)
+        for number, microbatch in enumerate(microbatches, start=1):
+            self.optimizer.zero_gradients()
+            stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
+            torch.autograd.backward(stats.logprobs, decision.push[batch.places(microbatch)])
+            if not math.isfinite(self.optimizer.scale_gradients(1.0)):
+                return _name(batch, microbatch, f"{number} of {len(microbatches)}")
+        return "no micro-batch alone, but of their sum,"
+
+    def _skip_not_finite(self, fault: NotFinite, learned: Learned) -> None:
+        self.counters.num_skipped_in_a_row += 1
+        self.optimizer.skip()
+        learned.is_whole = False
+        if self.counters.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
+            raise Diverged(f"{MAX_SKIPPED_IN_A_ROW} updates in a row were not finite, the last because {fault}")
+        learned.warnings.append(f"an update was skipped because {fault}")
+
+    # --- scoring ------------------------------------------------------------------------------------------------
+
+    def _cut(self, batch: MiniBatch) -> list[Microbatch]:
+        """Micro-batches of the groups that can move the policy; with a KL term every group can."""
+        rows = batch.rows_of_groups(with_advantage=True)
+        if self.algorithm.needs_reference:
+            rows += batch.rows_of_groups(with_advantage=False)
+        return batch.cut(rows, self.config.batch.max_tokens_per_microbatch)
+
+    def _score_microbatch(self, batch: MiniBatch, microbatch: Microbatch, *, name: str) -> Float32[Tensor, " M"]:
+        """Scores a micro-batch into the mini-batch; its log-probs, with their graph where gradients are on."""
+        if not microbatch:
+            return batch.tokens.logprobs[:0]
+        self._pause_point()
+        stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
+        batch.write(batch.places(microbatch), stats)
+        if not bool(stats.logprobs.isfinite().all()):
+            raise NotFinite(f"the log-probs of {_name(batch, microbatch, name)} are not finite")
+        return stats.logprobs
+
+    @torch.no_grad()
+    def _score(self, batch: MiniBatch, rows: list[int]) -> None:
+        for microbatch in batch.cut(rows, self.config.batch.max_tokens_per_microbatch):
+            self._pause_point()
+            stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
+            batch.write(batch.places(microbatch), stats)
+
+    def _score_old(self, batch: MiniBatch) -> None:
+        self._score(batch, [row for microbatch in self._cut(batch) for piece in microbatch for row in piece.rows])
+        batch.set_old(batch.tokens.logprobs.clone())
+
+    @torch.no_grad()
+    def _score_reference(self, batch: MiniBatch) -> None:
+        if self.reference is None:
+            return
+        logprobs = torch.zeros_like(batch.tokens.logprobs)
+        for microbatch in self._cut(batch):
+            self._pause_point()
+            stats = self.reference.score(microbatch, temperature=self.config.sampling.temperature)
+            logprobs[batch.places(microbatch)] = stats.logprobs
+        batch.set_reference(logprobs)
+
+    def _pause_point(self) -> None:
+        """Stops between micro-batches while nothing has changed; after the first update the step is finished."""
+        if not self._has_moved and self._should_stop():
+            raise Stopped
+
+
+def _nothing_to_learn(batch: MiniBatch, decision: Decision) -> str:
+    if not bool((batch.tokens.advantages != 0).any()):
+        return "an update was skipped: in every group all rewards are equal, so there is no advantage to learn from"
+    if not bool((decision.selected.weights != 0).any()):
+        return "an update was skipped: every token is silenced"
+    return "an update was skipped: its gradient is zero"
+
+
+def _name(batch: MiniBatch, microbatch: Microbatch, number: str) -> str:
+    owners = [group.prompt.index for group in batch.groups for _ in group.responses]
+    prompts = sorted({owners[row] for piece in microbatch for row in piece.rows})
+    return f"micro-batch {number} (training rows {', '.join(map(str, prompts))})"
+
+
+def _record(batch: MiniBatch, decision: Decision) -> TokenRecord:
+    tau_h = decision.selected.tau_h
+    return TokenRecord(
+        tokens=batch.tokens,
+        stats=batch.stats,
+        weights=decision.selected.weights,
+        slopes=decision.slopes,
+        clipped_low=decision.objective.clipped_low,
+        clipped_high=decision.objective.clipped_high,
+        is_scored=batch.is_scored,
+        tau_h=torch.full_like(decision.slopes, torch.nan if tau_h is None else tau_h),
+    )

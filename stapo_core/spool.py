@@ -1,0 +1,44 @@
+"""The events of a run, appended to `events.jsonl` one whole line at a time. Knows bytes and pydantic alone."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from stapo_core.events import Event
+
+
+class Spool:
+    """Appends events. What an earlier attempt left half-written at the end is cut off first."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+        _cut_torn_tail(self._descriptor)
+
+    def emit(self, kind: type[Event], **fields: Any) -> None:
+        """Writes one event, stamped with the time, in a single write."""
+        line = kind(time=time.time(), **fields).model_dump_json().encode() + b"\n"
+        os.write(self._descriptor, line)
+
+    def sync(self) -> None:
+        """Returns when everything written so far is on the disk."""
+        os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self._descriptor)
+
+
+def _cut_torn_tail(descriptor: int, *, block: int = 65536) -> None:
+    """Truncates after the last newline, looking for it from the end."""
+    end = os.lseek(descriptor, 0, os.SEEK_END)
+    while end > 0:
+        start = max(0, end - block)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    os.ftruncate(descriptor, end)

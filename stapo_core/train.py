@@ -1,0 +1,91 @@
+"""The loop: sample, grade, learn, publish, report. A step is one rollout; weights after n steps are version n."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from stapo_core import data
+from stapo_core.batch import Prompt
+from stapo_core.checkpoint import Checkpoints, TrainerState
+from stapo_core.evaluation import Evaluator
+from stapo_core.graders import GraderPool
+from stapo_core.learner import Learner
+from stapo_core.report import Report
+from stapo_core.rollout import Draw, Sampler, Stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Why the loop ended, and the step that the weights stand at."""
+
+    step: int
+    reason: Literal["num_steps_reached", "stopped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The parts of a run, built and loaded; `start` is the step that the weights stand at."""
+
+    prompts: Sequence[Prompt]
+    sampler: Sampler
+    graders: GraderPool
+    learner: Learner
+    evaluator: Evaluator
+    checkpoints: Checkpoints
+    report: Report
+    seed: int
+    start: int
+    num_steps: int
+
+    def take(self, step: int) -> list[Prompt]:
+        """The prompts of a step: they follow from the seed and the step alone."""
+        num_prompts = self.learner.config.batch.num_prompts
+        return [self.prompts[row] for row in data.take(len(self.prompts), self.seed, step - 1, num_prompts)]
+
+    def draw(self, step: int) -> Draw:
+        """How a step draws its responses."""
+        config = self.learner.config
+        return Draw(self.seed, step, config.batch.group_size, config.sampling.temperature)
+
+    def save_when_due(self, step: int) -> None:
+        """Writes a checkpoint at the intervals of the config and at the end."""
+        if step == self.num_steps or self.checkpoints.is_due(step):
+            self.save(step)
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint of a whole step."""
+        self.report.enter("saving", step)
+        learner = self.learner.state()
+        values = {**learner.values, "evaluated_step": self.evaluator.evaluated_step}
+        state = TrainerState(learner.tensors, values)
+        self.checkpoints.save(step, self.learner.policy, state, final=step == self.num_steps)
+
+
+def train(run: Run) -> Outcome:
+    """Trains from `run.start` to the end, or until asked to stop: an unfinished step is dropped, whole ones are kept.
+
+    Sampler and learner raise Stopped only while nothing of the step has changed the weights.
+    """
+    done = run.start
+    try:
+        run.evaluator.evaluate_when_due(done)
+        for step in range(run.start + 1, run.num_steps + 1):
+            with run.report.lap("sample", step):
+                groups = run.sampler.sample(run.take(step), run.draw(step))
+            with run.report.lap("grade", step):
+                groups = run.graders.grade(groups)
+            with run.report.lap("learn", step):
+                learned = run.learner.update(groups)
+            with run.report.lap("publish", step):
+                run.sampler.load(run.learner.policy.weights(), version=step)
+            done = step
+            run.report.step_done(step, groups, learned)
+            run.evaluator.evaluate_when_due(step)
+            run.save_when_due(step)
+    except Stopped:
+        if done > run.checkpoints.saved_step:
+            run.save(done)
+        return Outcome(done, "stopped")
+    return Outcome(done, "num_steps_reached")
