@@ -1,0 +1,22 @@
+"""What a page says when the service does not answer or refuses: plainly, beside what was last known."""
+
+from __future__ import annotations
+
+import time
+
+import streamlit as st
+
+from client.http import ApiError, ApiUnreachable
+from dashboard import formats
+
+
+def no_answer(error: ApiError | ApiUnreachable, *, since: float | None) -> None:
+    """The banner above stale content; `since` is when the service last answered (epoch seconds)."""
+    if isinstance(error, ApiError):
+        st.error(f"The service refused: {formats.plain(error.message)}", icon=":material/block:")
+        return
+    age = f" What you see is {formats.duration(time.time() - since)} old." if since else ""
+    st.warning(
+        f"The API does not answer.{age} This page tries again by itself.",
+        icon=":material/cloud_off:",
+    )

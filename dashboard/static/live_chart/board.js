@@ -1,0 +1,242 @@
+// The board of panels of one run page: one stream, one view (range, axis, smoothing, crosshair) shared by all panels.
+
+import { element } from "./canvas.js";
+import { Panel } from "./panel.js";
+import { RunData } from "./run_data.js";
+import { durationText, numberText } from "./scale.js";
+import { lowerBound, nearest } from "./series.js";
+import { RunStream } from "./stream.js";
+import { readTheme } from "./theme.js";
+
+const AXES = { step: "Step", time: "Time", tokens: "Tokens" };
+const SMOOTHINGS = [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99];
+const STATUS = {
+  loading: "Loading the curves",
+  live: "Live",
+  waiting: "The API does not answer; trying again",
+  ended: "Ended",
+};
+
+export class Board {
+  /** `config`: source{url, ticket, active, keys}, rows[{title, panels}], checkpoints[steps]. */
+  constructor(root, config) {
+    this.root = root;
+    this.data = new RunData();
+    this.checkpoints = config.checkpoints;
+    this.view = { range: null, axis: "step", smoothing: 0.7, cursor: null, selection: null };
+    this.theme = readTheme(root);
+    this.buildToolbar();
+    this.panels = config.rows.flatMap((row) => this.buildRow(row));
+    for (const panel of this.panels) panel.paintLegend();
+    this.stream = new RunStream(config.source, this.data, {
+      rows: (rows) => this.take(rows),
+      status: (word) => this.showStatus(word),
+      state: ({ state }) => (root.dataset.state = state),
+    });
+    this.redraw();
+  }
+
+  /** Takes what the page's server side says anew: ticket, whether the run moves, checkpoints, theme. */
+  update(config) {
+    this.checkpoints = config.checkpoints;
+    this.theme = readTheme(this.root);
+    for (const panel of this.panels) panel.paintLegend();
+    this.stream.update(config.source);
+    this.redraw();
+  }
+
+  close() {
+    this.stream.close();
+    cancelAnimationFrame(this.frame);
+    for (const panel of this.panels) panel.close();
+    this.root.replaceChildren();
+  }
+
+  // --- building ---
+
+  buildToolbar() {
+    const bar = element("div", "toolbar");
+    this.status = element("span", "status");
+    this.status.setAttribute("role", "status");
+    this.readout = element("span", "readout");
+    bar.append(this.status, this.readout, this.buildReset(), this.buildAxes(), this.buildSmoothing());
+    this.root.append(bar);
+  }
+
+  buildReset() {
+    this.reset = element("button", "reset", "Show all");
+    this.reset.type = "button";
+    this.reset.title = "Undo the zoom (double-click on a chart, or the key 0)";
+    this.reset.onclick = () => this.zoom(null);
+    return this.reset;
+  }
+
+  buildAxes() {
+    const group = element("span", "axes");
+    group.setAttribute("role", "radiogroup");
+    group.setAttribute("aria-label", "Horizontal axis");
+    for (const [axis, name] of Object.entries(AXES)) {
+      const label = element("label");
+      const input = element("input");
+      input.type = "radio";
+      input.name = "axis";
+      input.checked = axis === this.view.axis;
+      input.onchange = () => {
+        this.view.axis = axis;
+        this.zoom(null);
+      };
+      label.append(input, element("span", "", name));
+      group.append(label);
+    }
+    return group;
+  }
+
+  buildSmoothing() {
+    const label = element("label", "smoothing");
+    const input = element("input");
+    const value = element("output", "", String(this.view.smoothing));
+    input.type = "range";
+    input.min = 0;
+    input.max = SMOOTHINGS.length - 1;
+    input.value = SMOOTHINGS.indexOf(this.view.smoothing);
+    input.oninput = () => {
+      this.view.smoothing = SMOOTHINGS[input.value];
+      value.textContent = this.view.smoothing;
+      this.redraw();
+    };
+    label.append(element("span", "", "Smoothing"), input, value);
+    return label;
+  }
+
+  buildRow({ title, panels, dense }) {
+    this.root.append(element("h3", "row-title", title));
+    const row = element("div", dense ? "row dense" : "row");
+    this.root.append(row);
+    return panels.map((spec) => {
+      const panel = new Panel(spec, this);
+      row.append(panel.root);
+      return panel;
+    });
+  }
+
+  // --- data ---
+
+  take(rows) {
+    for (const row of rows) this.data.add(row);
+    this.root.dataset.lastSeq = this.data.lastSeq;
+    this.redraw();
+  }
+
+  showStatus(word) {
+    this.root.dataset.stream = word;
+    this.status.textContent = STATUS[word];
+  }
+
+  // --- the shared view ---
+
+  /** What the panels show: the reader's range, else everything there is. */
+  shownRange() {
+    if (this.view.range) return this.view.range;
+    const xs = this.data.positions("train", this.view.axis);
+    const last = xs.at(-1);
+    return [this.view.axis === "step" ? 0 : Math.min(0, xs[0] ?? 0), last > 0 ? last : 1];
+  }
+
+  hover(value) {
+    this.view.cursor = value;
+    this.redrawOverlays();
+  }
+
+  select(range) {
+    this.view.selection = range;
+    this.redrawOverlays();
+  }
+
+  /** Shows a stretch of the axis in all panels and keeps it while points arrive; null shows everything. */
+  zoom(range) {
+    this.view.range = range && this.bounded(range);
+    this.reset.classList.toggle("offered", this.view.range !== null);
+    this.redraw();
+    this.refine();
+  }
+
+  bounded([from, to]) {
+    const xs = this.data.positions("train", this.view.axis);
+    const low = Math.max(Math.min(from, to), Math.min(0, xs[0] ?? 0));
+    const high = Math.min(Math.max(from, to), xs.at(-1) ?? 1);
+    const least = this.view.axis === "step" ? 2 : (xs.at(-1) ?? 1) / 1e5;
+    return high - low >= least ? [low, high] : null;
+  }
+
+  key(event) {
+    const [low, high] = this.shownRange();
+    const middle = this.view.cursor ?? (low + high) / 2;
+    const around = (factor) => [middle - (middle - low) * factor, middle + (high - middle) * factor];
+    const moves = {
+      ArrowLeft: () => this.step(-1, event.shiftKey),
+      ArrowRight: () => this.step(1, event.shiftKey),
+      "+": () => this.zoom(around(0.5)),
+      "=": () => this.zoom(around(0.5)),
+      "-": () => this.zoom(this.view.range && around(2)),
+      0: () => this.zoom(null),
+      Escape: () => this.zoom(null),
+    };
+    if (!moves[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    moves[event.key]();
+  }
+
+  step(direction, far) {
+    const xs = this.data.positions("train", this.view.axis);
+    if (!xs.length) return;
+    const [low, high] = this.shownRange();
+    const stride = far ? Math.max(1, Math.round((lowerBound(xs, high) - lowerBound(xs, low)) / 10)) : 1;
+    const at = this.view.cursor === null ? lowerBound(xs, high) : nearest(xs, this.view.cursor) + direction * stride;
+    this.hover(Math.min(high, Math.max(low, xs[Math.max(0, Math.min(xs.length - 1, at))])));
+  }
+
+  // A long run arrives thinned out; a zoomed stretch of it is fetched in full.
+  refine() {
+    clearTimeout(this.refineTimer);
+    if (!this.stream.thinned || !this.view.range) return;
+    this.refineTimer = setTimeout(async () => {
+      const steps = this.data.stepsWithin(this.view.range, this.view.axis);
+      try {
+        this.data.fill(await this.stream.loadStretch(...steps));
+      } catch {
+        return; // the thinned points stay; the stream says that the API does not answer
+      }
+      this.redraw();
+    }, 150);
+  }
+
+  // --- drawing, at most once per frame ---
+
+  redraw() {
+    this.stale = true;
+    this.redrawOverlays();
+  }
+
+  redrawOverlays() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => {
+      for (const panel of this.panels) this.stale ? panel.draw() : panel.drawOverlay();
+      this.stale = false;
+      this.showReadout();
+    });
+  }
+
+  showReadout() {
+    const { cursor, axis } = this.view;
+    const { steps, times } = this.data.tables.train;
+    const xs = this.data.positions("train", axis);
+    const at = cursor === null ? steps.length - 1 : nearest(xs, cursor);
+    if (at < 0) {
+      this.readout.textContent = "";
+      return;
+    }
+    const since = durationText(Math.max(0, times[at] - this.data.startTime));
+    const tokens = numberText(this.data.tokensAt(steps[at]));
+    this.readout.textContent = `Step ${steps[at]} · ${since} · ${tokens} tokens`;
+  }
+}

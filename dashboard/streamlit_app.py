@@ -1,0 +1,36 @@
+"""The dashboard's door: which pages there are. Every page lies in views/ and speaks to the service alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+st.set_page_config(page_title="STAPO", page_icon=str(Path(__file__).parent / "static" / "icon.svg"), layout="wide")
+page = st.navigation(
+    [
+        st.Page(
+            "views/runs.py",
+            title="Runs",
+            icon=":material/monitoring:",
+            default=True,
+            help="All runs with their state, progress, reward, entropy and mask rate. Open one to see its live curves.",
+        ),
+        st.Page(
+            "views/run.py",
+            title="Run",
+            url_path="run",
+            visibility="hidden",
+            help="One run: live curves, events, checkpoints and its resolved configuration.",
+        ),
+        st.Page(
+            "views/system.py",
+            title="System",
+            icon=":material/dns:",
+            url_path="system",
+            help="Whether the API, its database, the broker, the storage and the workers are well.",
+        ),
+    ],
+    position="top",
+)
+page.run()

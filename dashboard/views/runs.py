@@ -1,0 +1,121 @@
+"""The list of runs: what each is doing now, newest first. Loads a page of jobs, shapes it, draws it."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import streamlit as st
+
+from client.http import ApiError, ApiUnreachable
+from dashboard import formats, notices, service, tables
+
+_REFRESH_S = 3.0
+_PAGE = 50
+_STATUSES = ["running", "queued", "paused", "succeeded", "failed", "cancelled"]
+
+
+def page() -> None:
+    """Draws title and filter once; the table keeps itself up to date below."""
+    st.title("Runs")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.pills(
+            "Status",
+            _STATUSES,
+            format_func=lambda status: formats.state_look(status).word,
+            key="status",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        st.text_input(
+            "Search",
+            type="search",
+            placeholder="Name, model or id",
+            key="search",
+            bind="query-params",
+            label_visibility="collapsed",
+            width=260,
+        )
+    listing()
+
+
+@st.fragment(run_every=_REFRESH_S)
+def listing() -> None:
+    """The table, or what is there instead of one."""
+    status = st.session_state.get("status")
+    try:
+        jobs = service.client().list_jobs(limit=_PAGE, status=status)
+        curves = service.sparklines(jobs["data"])
+    except (ApiUnreachable, ApiError) as error:
+        notices.no_answer(error, since=st.session_state.get("runs_seen_at"))
+        jobs, curves = st.session_state.get("runs_seen", ({"data": [], "has_more": False}, {}))
+        if not jobs["data"]:
+            return
+    else:
+        st.session_state["runs_seen"], st.session_state["runs_seen_at"] = (jobs, curves), time.time()
+    found = [job for job in jobs["data"] if formats.matches(job, st.session_state.get("search") or "")]
+    if not found:
+        _empty(status, st.session_state.get("search"))
+        return
+    _summary(found)
+    _table(found, curves)
+    if jobs["has_more"]:
+        st.caption(f"The newest {_PAGE} runs are shown; narrow them down with the filter.")
+
+
+def _summary(jobs: list[dict[str, Any]]) -> None:
+    active = [job for job in jobs if job["state"] not in formats.ENDED]
+    waiting = sum(job["state"] == "queued" for job in active)
+    st.caption(f"{len(jobs)} shown · {len(active) - waiting} at work · {waiting} waiting · open one by its name")
+
+
+def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]) -> None:
+    st.dataframe(
+        tables.runs(jobs, curves, now=time.time()),
+        column_config={
+            "Run": st.column_config.ButtonColumn(
+                "Run", type="tertiary", alignment="left", pinned=True, key="open_run", width=125
+            ),
+            "State": st.column_config.MultiselectColumn(
+                "State",
+                options=[look.word for look in formats.STATES.values()],
+                color=[look.color for look in formats.STATES.values()],
+                width=98,
+            ),
+            "Model": st.column_config.TextColumn(width=88),
+            "Algorithm": st.column_config.TextColumn(width=74),
+            "Progress": st.column_config.ProgressColumn(
+                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=104
+            ),
+            "Step": st.column_config.TextColumn(width=98, alignment="right"),
+            "Time left": st.column_config.TextColumn(width=82, alignment="right"),
+            "Reward": st.column_config.NumberColumn(format="%.3f", width=62),
+            "Reward curve": st.column_config.LineChartColumn("", width=84),
+            "Entropy": st.column_config.NumberColumn(format="%.3f", width=62),
+            "Entropy curve": st.column_config.LineChartColumn("", width=84),
+            "Mask (ppm)": st.column_config.NumberColumn(
+                "Mask ppm", format="%.0f", width=76, help="Silenced tokens per million, last step"
+            ),
+            "Submitted": st.column_config.TextColumn(width=84, alignment="right"),
+        },
+        hide_index=True,
+        key="runs",
+        height="content",
+        row_height=38,
+        placeholder="–",
+        alt="Runs with state, progress, reward, entropy and mask rate",
+    )
+    click = st.session_state.get("open_run")
+    if click:
+        st.switch_page("views/run.py", query_params={"run": jobs[click["row"]]["id"]})
+
+
+def _empty(status: str | None, search: str | None) -> None:
+    if status or search:
+        st.info("No run matches the filter.", icon=":material/filter_alt_off:")
+        return
+    st.info("No run yet. Submit one, and its curves appear here by themselves:", icon=":material/rocket_launch:")
+    st.code("stapo submit job.yaml      # or POST /v1/fine_tuning/jobs", language="shell")
+
+
+page()
