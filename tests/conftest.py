@@ -110,11 +110,11 @@ def _create_database(url: str, *, template: str) -> str:
     name = f"test_{uuid.uuid4().hex}"
     with _connect_to_admin(url) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}".encode())
-    return url.replace("/" + _database_of(url), f"/{name}", 1)
+    return url.replace("@/" + _database_of(url), f"@/{name}", 1)
 
 
 def _connect_to_admin(url: str) -> psycopg.Connection:
-    plain = url.replace("postgresql+psycopg://", "postgresql://").replace("/" + _database_of(url), "/postgres", 1)
+    plain = url.replace("postgresql+psycopg://", "postgresql://").replace("@/" + _database_of(url), "@/postgres", 1)
     return psycopg.connect(plain, autocommit=True)
 
 
