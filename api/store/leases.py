@@ -128,9 +128,10 @@ def beat(session: Session, worker: str, *, slots: int) -> None:
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"slots": slots, "seen_at": func.now()}))
 
 
-def is_worker_alive(session: Session, *, silent_s: float) -> bool:
-    """Whether any worker gave a sign of life in the last `silent_s` seconds."""
-    seen = select(WorkerBeat.name).where(WorkerBeat.seen_at > _interval_from_now(-silent_s)).limit(1)
+def is_worker_alive(session: Session, *, silent_s: float, prefix: str = "") -> bool:
+    """Whether a worker whose name begins with `prefix` gave a sign of life in the last `silent_s` seconds."""
+    named = WorkerBeat.name.startswith(prefix, autoescape=True)
+    seen = select(WorkerBeat.name).where(named, WorkerBeat.seen_at > _interval_from_now(-silent_s)).limit(1)
     return session.scalar(seen) is not None
 
 
