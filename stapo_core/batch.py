@@ -108,5 +108,7 @@ class TokenRecord:
     clipped_high: Bool[Tensor, " N"]
     is_scored: Bool[Tensor, " N"]
     """Forwarded by the trainer in this step."""
+    tau_p: Float32[Tensor, " N"]
+    """Below it a token counts as rare; the paper's value where the algorithm has none."""
     tau_h: Float32[Tensor, " N"]
-    """The threshold of the token's mini-batch; NaN where there was none."""
+    """Below it a token counts as certain; what the paper would take where the algorithm has none, NaN for none."""

@@ -31,9 +31,6 @@ from stapo_core.rollout.transformers_sampler import TransformersSampler
 from stapo_core.spool import Spool
 from stapo_core.train import Run
 
-PAPER_TAU_P = 0.002
-"""Splits tokens into rare and common in the diagnostics of algorithms that have no tau_p of their own."""
-
 
 class BadInput(Exception):
     """The user's config, data or model cannot be used; `param` is the config field at fault."""
@@ -57,9 +54,8 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     checkpoints = Checkpoints(run_dir, config.train.checkpoint, spool=spool)
     saved = checkpoints.newest()
     learner = _learner(config, device, saved, should_stop)
-    tau_p = learner.algorithm.selection.tau_p or PAPER_TAU_P
-    recorder = Recorder(run_dir, learner.policy.tokenizer, every=config.train.record_rollouts_every, tau_p=tau_p)
-    report = Report(spool, recorder, tau_p=tau_p)
+    recorder = Recorder(run_dir, learner.policy.tokenizer, every=config.train.record_rollouts_every)
+    report = Report(spool, recorder)
     sampler = _sampler(learner.policy, config, should_stop)
     evaluator = Evaluator(
         problems,
@@ -136,7 +132,7 @@ def _read(path: Path, param: str, config: RunConfig, tokenizer: Any) -> list[Pro
 
 def _learner(config: RunConfig, device: torch.device, saved: Saved | None, should_stop: Callable[[], bool]) -> Learner:
     """The learner, with the weights and the state of the checkpoint where there is one."""
-    algorithm = compose(config.train.algorithm)
+    algorithm = compose(config)
     try:
         policy = Policy.load(saved.folder if saved else config.model, device=device, precision=config.train.dtype)
         reference = None

@@ -54,11 +54,11 @@ def entropy_changes(stats: TokenStats, slopes: Float32[Tensor, " N"]) -> Float32
     return torch.where(slopes == 0, 0.0, -slopes * (own - everyone))
 
 
-def conditions(record: TokenRecord, tau_p: float) -> Conditions:
+def conditions(record: TokenRecord) -> Conditions:
     """A > 0, p < tau_p, H < tau_h; without a tau_h no token counts as certain."""
     return Conditions(
         is_positive=record.tokens.advantages > 0,
-        is_rare=record.stats.logprobs.exp() < tau_p,
+        is_rare=record.stats.logprobs.exp() < record.tau_p,
         is_certain=record.stats.entropies < record.tau_h,
     )
 
@@ -88,9 +88,9 @@ def join(records: Sequence[TokenRecord]) -> TokenRecord:
     return TokenRecord(tokens=tokens, stats=stats, **rest)
 
 
-def diagnose(record: TokenRecord, tau_p: float) -> Metrics:
+def diagnose(record: TokenRecord) -> Metrics:
     """All metrics of the areas policy (entropy, clip, ratio), mask, funnel, quadrant and sampler."""
-    held = conditions(record, tau_p)
+    held = conditions(record)
     return {
         **_policy(record),
         **_mask(record, held),

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from stapo_core.algorithms import Algorithm, Decision, Memory, decide, push
+from stapo_core.algorithms import Algorithm, Decision, Memory, decide, push, thresholds
 from stapo_core.batch import Group, TokenRecord
 from stapo_core.checkpoint import TrainerState
 from stapo_core.config import TrainConfig
@@ -100,22 +100,25 @@ class Learner:
 
     def state(self) -> TrainerState:
         """All that an exact resume needs beside the weights."""
-        entropies = {f"memory/{i}": past for i, past in enumerate(self.counters.memory.entropies)}
+        memory = self.counters.memory
+        entropies = {f"memory/{i}": past for i, past in enumerate(memory.entropies)}
         return TrainerState(
             tensors={**self.optimizer.state(), **entropies},
             values={
                 "num_updates": self.optimizer.num_updates,
                 "num_skipped_in_a_row": self.counters.num_skipped_in_a_row,
                 "num_tokens": self.counters.num_tokens,
-                "num_remembered": len(entropies),
+                "memory": {"num": len(entropies), "tau_p": memory.tau_p, "num_minibatches": memory.num_minibatches},
             },
         )
 
     def load_state(self, state: TrainerState) -> None:
         """Takes over what `state` gave; the policy must hold the weights of the same moment."""
         values = state.values
-        remembered = tuple(state.tensors[f"memory/{i}"] for i in range(values["num_remembered"]))
-        self.counters = Counters(Memory(remembered), values["num_skipped_in_a_row"], values["num_tokens"])
+        kept = values["memory"]
+        entropies = tuple(state.tensors[f"memory/{i}"] for i in range(kept["num"]))
+        memory = Memory(entropies, kept["tau_p"], kept["num_minibatches"])
+        self.counters = Counters(memory, values["num_skipped_in_a_row"], values["num_tokens"])
         moments = {name: tensor for name, tensor in state.tensors.items() if not name.startswith(("memory/", "rng/"))}
         self.optimizer.load_state(moments, num_updates=values["num_updates"])
 
@@ -181,7 +184,7 @@ class Learner:
 
     def _push_late(self, batch: MiniBatch, decision: Decision, earlier: list[Microbatch]) -> None:
         """Pushes the tokens of earlier micro-batches that were undecided when theirs was in hand, and survived."""
-        late = decision.push.masked_fill(~self.algorithm.selection.undecided(batch.tokens), 0.0)
+        late = decision.push.masked_fill(~self.algorithm.selection.undecided(batch.tokens, self.counters.memory), 0.0)
         survivors = set(batch.tokens.rows[late != 0].tolist())
         rows = [row for microbatch in earlier for piece in microbatch for row in piece.rows if row in survivors]
         for microbatch in batch.cut(rows, self.config.batch.max_tokens_per_microbatch):
@@ -278,7 +281,7 @@ def _name(batch: MiniBatch, microbatch: Microbatch, number: str) -> str:
 
 
 def _record(batch: MiniBatch, decision: Decision) -> TokenRecord:
-    tau_h = decision.selected.tau_h
+    tau_p, tau_h = thresholds(batch.tokens, decision.selected)
     return TokenRecord(
         tokens=batch.tokens,
         stats=batch.stats,
@@ -287,5 +290,6 @@ def _record(batch: MiniBatch, decision: Decision) -> TokenRecord:
         clipped_low=decision.objective.clipped_low,
         clipped_high=decision.objective.clipped_high,
         is_scored=batch.is_scored,
+        tau_p=torch.full_like(decision.slopes, tau_p),
         tau_h=torch.full_like(decision.slopes, torch.nan if tau_h is None else tau_h),
     )

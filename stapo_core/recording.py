@@ -20,11 +20,10 @@ from stapo_core.diagnostics import conditions, gradient_norms
 class Recorder:
     """Records every `every` steps; 0 records none."""
 
-    def __init__(self, run_dir: Path, tokenizer: Any, *, every: int, tau_p: float) -> None:
+    def __init__(self, run_dir: Path, tokenizer: Any, *, every: int) -> None:
         self._folder = run_dir / "rollouts"
         self._tokenizer = tokenizer
         self._every = every
-        self._tau_p = tau_p
 
     def is_due(self, step: int) -> bool:
         """Whether this step is to be recorded."""
@@ -44,7 +43,7 @@ class Recorder:
         token_ids = torch.cat([group.responses[place].token_ids for group, place in responses])
         rows = record.tokens.rows.cpu()
         lengths = record.tokens.lengths.tolist()
-        held = conditions(record, self._tau_p)
+        held = conditions(record)
         prompts = torch.tensor([group.prompt.index for group, _ in responses])
         samples = torch.tensor([place for _, place in responses])
         rewards = torch.tensor([group.rewards[place] for group, place in responses])

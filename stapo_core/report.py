@@ -27,11 +27,10 @@ _STAGES: dict[Lap, Stage] = {"sample": "sampling", "grade": "grading", "learn": 
 class Report:
     """Speaks for one run; `stage` is the part of the work that it is in."""
 
-    def __init__(self, spool: Spool, recorder: Recorder, *, tau_p: float) -> None:
+    def __init__(self, spool: Spool, recorder: Recorder) -> None:
         self.stage: Stage = "loading"
         self._spool = spool
         self._recorder = recorder
-        self._tau_p = tau_p
         self._laps: dict[str, float] = {}
 
     def enter(self, stage: Stage, step: int) -> None:
@@ -51,7 +50,7 @@ class Report:
         """Emits the step's metrics and warnings, and records its tokens when that is due."""
         for message in learned.warnings:
             self.warn(message, step)
-        metrics = {**_rewards(groups), **_responses(groups), **_learning(learned, self._tau_p)}
+        metrics = {**_rewards(groups), **_responses(groups), **_learning(learned)}
         metrics["tokens/trained"] = float(sum(len(record.weights) for record in learned.records))
         metrics["tokens/total"] = float(learned.num_tokens_total)
         metrics |= self._speed(groups)
@@ -109,18 +108,20 @@ def _responses(groups: Sequence[Group]) -> Metrics:
     return response_metrics(groups, "response") | {"response/length_max": float(longest)}
 
 
-def _learning(learned: Learned, tau_p: float) -> Metrics:
+def _learning(learned: Learned) -> Metrics:
     """Means over the mini-batches of the step; counts over all of their tokens."""
     metrics: Metrics = {"policy/learning_rate": learned.learning_rate}
     if not learned.records:
         return metrics
-    thresholds = [d.selected.tau_h for d in learned.decisions if d.selected.tau_h is not None]
+    selected = [decision.selected for decision in learned.decisions]
+    thresholds = [each.tau_h for each in selected if each.tau_h is not None and math.isfinite(each.tau_h)]
     return metrics | {
         "policy/loss": statistics.fmean(decision.loss for decision in learned.decisions),
         "policy/grad_norm": statistics.fmean(learned.grad_norms),
         "mask/tau_h": statistics.fmean(thresholds) if thresholds else None,
-        "mask/inert": statistics.fmean(decision.selected.is_inert for decision in learned.decisions),
-        **diagnose(join(learned.records), tau_p),
+        "mask/tau_p": selected[-1].tau_p,
+        "mask/inert": statistics.fmean(each.is_inert for each in selected),
+        **diagnose(join(learned.records)),
     }
 
 

@@ -65,3 +65,18 @@ class SequenceMean:
     def denominator(self, tokens: Tokens, weights: Float32[Tensor, " N"]) -> float:
         """The number of responses."""
         return float(len(tokens.lengths))
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantLength:
+    """The sum over tokens, divided by what as many responses of `max_length` tokens would have (arXiv 2503.20783)."""
+
+    max_length: int
+
+    def scale(self, tokens: Tokens) -> Float32[Tensor, " N"]:
+        """1 each."""
+        return torch.ones_like(tokens.advantages)
+
+    def denominator(self, tokens: Tokens, weights: Float32[Tensor, " N"]) -> float:
+        """Responses x max_length."""
+        return float(len(tokens.lengths) * self.max_length)

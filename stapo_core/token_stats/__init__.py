@@ -48,7 +48,7 @@ class _TokenStats(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int64[Tensor, " N"], head: Head
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        operand = weight.detach().to(hidden.dtype)
+        operand = _operand(weight.detach(), hidden)
         outputs = hidden.new_empty((5, len(targets)), dtype=torch.float32)
         for rows in _chunks(len(targets), len(weight)):
             fold(_logits(hidden[rows], operand, head), targets[rows], outputs[:, rows])
@@ -61,7 +61,7 @@ class _TokenStats(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Float32[Tensor, " N"]) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, targets, lse = ctx.saved_tensors
-        operand = weight.to(hidden.dtype)
+        operand = _operand(weight, hidden)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         d_hidden = torch.zeros_like(hidden) if needs_hidden else None
         d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
@@ -70,9 +70,9 @@ class _TokenStats(torch.autograd.Function):
             rows = pushed[part]
             d_logits = _logits_gradient(hidden[rows], operand, targets[rows], (lse[rows], grads[0][rows]), ctx.head)
             if d_hidden is not None:
-                d_hidden[rows] = d_logits @ operand
+                d_hidden[rows] = _product(d_logits, operand).to(hidden.dtype)
             if d_weight is not None:
-                _add_product(d_weight, d_logits, hidden[rows])
+                _add_product(d_weight, d_logits.T, hidden[rows])
         return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None, None
 
 
@@ -81,12 +81,27 @@ def _chunks(num_tokens: int, vocabulary: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, num_tokens, size)]
 
 
+def _operand(weight: Float[Tensor, "V D"], hidden: Float[Tensor, "N D"]) -> Float[Tensor, "V D"]:
+    """The weight as the products take it: a GPU multiplies bfloat16 into float32, a CPU would round what it sums."""
+    return weight.to(hidden.dtype) if hidden.is_cuda else weight.float()
+
+
+def _product(left: Float[Tensor, "I J"], right: Float[Tensor, "J K"]) -> Float32[Tensor, "I K"]:
+    if left.is_cuda and left.dtype != torch.float32:
+        return torch.mm(left, right.to(left.dtype), out_dtype=torch.float32)
+    return torch.mm(left.float(), right.float())
+
+
+def _add_product(total: Float32[Tensor, "I K"], left: Float[Tensor, "I J"], right: Float[Tensor, "J K"]) -> None:
+    if left.dtype == torch.float32:
+        total.addmm_(left, right.float())
+    else:
+        total.add_(_product(left, right))
+
+
 def _logits(hidden: Float[Tensor, "C D"], weight: Float[Tensor, "V D"], head: Head) -> Float32[Tensor, "C V"]:
     with torch.autocast(hidden.device.type, enabled=False):
-        if hidden.is_cuda and hidden.dtype != torch.float32:
-            logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
-        else:
-            logits = torch.mm(hidden, weight.T).float()
+        logits = _product(hidden, weight.T)
     if head.scale != 1.0:
         logits.mul_(head.scale)
     if head.softcap is not None:
@@ -111,13 +126,4 @@ def _logits_gradient(
         logits.mul_(slope)
     if head.scale != head.temperature:
         logits.mul_(head.scale / head.temperature)
-    return logits.to(hidden.dtype)
-
-
-def _add_product(total: Float32[Tensor, "V D"], d_logits: Float[Tensor, "C V"], hidden: Float[Tensor, "C D"]) -> None:
-    if hidden.dtype == torch.float32:
-        total.addmm_(d_logits.T, hidden)
-    elif hidden.is_cuda:
-        total += torch.mm(d_logits.T, hidden, out_dtype=torch.float32)
-    else:
-        total += torch.mm(d_logits.T, hidden)
+    return logits.to(weight.dtype)
