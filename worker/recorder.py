@@ -53,10 +53,7 @@ class Recorder:
         lines = self._read_lines(offset)
         if not lines:
             return False
-        said = [_parse(line) for line in lines]
-        for event in said:
-            if isinstance(event, events.CheckpointSaved):
-                self._publish(event)
+        said = [self._publish(_parse(line)) for line in lines]
         with self._database.transaction() as session:
             job = leases.hold(session, self._attempt.job_id, self._attempt.fence)
             if job.spool_offset != offset:
@@ -79,10 +76,17 @@ class Recorder:
             return []
         return [line for line in read.splitlines(keepends=True) if line.endswith(b"\n")][:BATCH_LINES]
 
-    def _publish(self, event: events.CheckpointSaved) -> None:
+    def _publish(self, event: events.TrainerEvent) -> events.TrainerEvent:
+        """Puts a saved checkpoint where it can be downloaded, before its row says so; other events pass unchanged."""
+        if not isinstance(event, events.CheckpointSaved):
+            return event
         source = self._attempt.run_dir / event.folder
-        if source.is_dir():  # a later checkpoint may have replaced it while the database was away
+        try:
             artifacts.publish_folder(source, self._attempt.artifacts_dir, self._attempt.job_id, event.step)
+        except FileNotFoundError:  # newer ones replaced it while the database was away
+            message = f"The checkpoint of step {event.step} was replaced by newer ones before it could be published."
+            return events.Warned(time=event.time, step=event.step, message=message)
+        return event
 
 
 def _parse(line: bytes) -> events.TrainerEvent:

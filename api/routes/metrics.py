@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from fastapi.sse import EventSourceResponse
+from fastapi.responses import StreamingResponse
 
 from api.deps import DatabaseDep, StreamsDep, ViewerDep, admit
 from api.lifecycle import TERMINAL, JobState
@@ -51,7 +51,7 @@ def list_job_metrics(
     return MetricsList(data=points, last_seq=job.last_seq, num_points=num_points)
 
 
-@router.get("/metrics/stream", summary="Follow a job's metrics", response_class=EventSourceResponse, responses=STREAM)
+@router.get("/metrics/stream", summary="Follow a job's metrics", response_class=StreamingResponse, responses=STREAM)
 def stream_job_metrics(
     job_id: str,
     viewer: ViewerDep,
@@ -64,7 +64,7 @@ def stream_job_metrics(
     return _stream(_job(database, viewer, job_id), database, streams, _start(after, last_event_id), StepMetrics)
 
 
-@router.get("/events/stream", summary="Follow a job's events", response_class=EventSourceResponse, responses=STREAM)
+@router.get("/events/stream", summary="Follow a job's events", response_class=StreamingResponse, responses=STREAM)
 def stream_job_events(
     job_id: str,
     viewer: ViewerDep,
@@ -93,7 +93,8 @@ def _stream(
     if JobState(job.state) in TERMINAL and not _is_more(database, job, after, of):
         return Response(status_code=HTTPStatus.NO_CONTENT)
     body: AsyncIterator[bytes] = streams.follow(job, after=after, of=of)
-    return EventSourceResponse(body, headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
 
 
 def _is_more(database: Database, job: Job, after: int, of: type[StepMetrics] | type[JobEvent]) -> bool:

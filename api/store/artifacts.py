@@ -17,13 +17,20 @@ from api.store.tables import Checkpoint, Job
 
 
 def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int) -> None:
-    """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied."""
+    """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied.
+
+    Raises FileNotFoundError when the folder is gone.
+    """
     target = folder_path(artifacts_dir, job_id, step)
     if target.exists():
         return
     staging = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    staging.parent.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(source, staging, copy_function=_link_or_copy)
+    try:
+        shutil.copytree(source, staging, copy_function=_link_or_copy)
+    except shutil.Error as error:  # it was removed while it was copied
+        raise FileNotFoundError(source) from error
     _fsync(staging)
     staging.rename(target)
     _fsync(target.parent)
@@ -102,6 +109,8 @@ def folder_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
 def _link_or_copy(source: str, target: str) -> None:
     try:
         os.link(source, target)
+    except FileNotFoundError:
+        raise
     except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
         _fsync(Path(target))

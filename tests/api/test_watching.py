@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx2
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from api.lifecycle import JobState
+from api.main import create_app
+from api.store import jobs, keys, leases, metrics
+from api.store.database import Database
+from api.store.events import move
+from api.store.metrics import thin
+from api.store.tables import StepMetrics
+from tests.api.conftest import Service
+from tests.conftest import find_free_port
+
+
+class Writer:
+    """Writes a claimed job's steps, as a worker would."""
+
+    def __init__(self, database: Database, job_id: str) -> None:
+        self.database = database
+        self.job_id = job_id
+        with database.transaction() as session:
+            job = leases.claim_job(session, worker="w", lease_s=60.0)
+            assert job is not None
+            self.fence = job.fence
+            move(session, job, JobState.RUNNING, "Training begins.")
+
+    def step(self, step: int, **values: float) -> None:
+        with self.database.transaction() as session:
+            job = leases.hold(session, self.job_id, self.fence)
+            metrics.add_metrics(session, job, "train", step, {"policy/entropy": 1.0, **values}, datetime.now(UTC))
+            job.step = step
+
+    def finish(self) -> None:
+        with self.database.transaction() as session:
+            job = leases.hold(session, self.job_id, self.fence)
+            move(session, job, JobState.EXPORTING, "Exporting.")
+            move(session, job, JobState.SUCCEEDED, "Done.")
+
+
+@pytest.fixture
+def writer(service: Service) -> Writer:
+    return Writer(service.database, service.create_job()["id"])
+
+
+@pytest.fixture
+def server(service: Service) -> Iterator[str]:
+    """The API behind a real server: a stream needs one."""
+    port = find_free_port()
+    config = uvicorn.Config(create_app(service.settings), port=port, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()
+
+
+def read_stream(url: str, headers: dict[str, str], *, stop_at: int | None = None) -> list[tuple[str, int | None, Any]]:
+    """The events (name, id, data) until the stream ends, or until the id `stop_at` has been seen."""
+    told = []
+    with httpx2.stream("GET", url, headers=headers, timeout=10.0) as answer:
+        assert answer.status_code == 200, answer.read()
+        fields: dict[str, str] = {}
+        for line in answer.iter_lines():
+            name, _, value = line.partition(": ")
+            if line and name:
+                fields[name] = value
+            elif not line and "event" in fields:
+                seq = int(fields["id"]) if "id" in fields else None
+                told.append((fields["event"], seq, json.loads(fields["data"])))
+                fields = {}
+                if stop_at is not None and seq == stop_at:
+                    return told
+    return told
+
+
+def headers_of(service: Service) -> dict[str, str]:
+    return {"Authorization": str(service.client.headers["authorization"])}
+
+
+def test_a_stream_replays_follows_and_ends(service: Service, writer: Writer, server: str) -> None:
+    writer.step(1)
+    writer.step(2)
+
+    def go_on() -> None:
+        time.sleep(0.3)
+        writer.step(3)
+        time.sleep(0.2)
+        writer.finish()
+
+    threading.Thread(target=go_on).start()
+    told = read_stream(f"{server}/v1/fine_tuning/jobs/{writer.job_id}/metrics/stream", headers_of(service))
+    assert [data["step"] for name, _, data in told if name == "metrics"] == [1, 2, 3]
+    assert told[-1][0] == "end"
+    assert told[-1][2]["state"] == "succeeded"
+
+
+def test_a_reader_that_comes_back_sees_each_row_once(service: Service, writer: Writer, server: str) -> None:
+    for step in range(1, 21):
+        writer.step(step)
+    url = f"{server}/v1/fine_tuning/jobs/{writer.job_id}/metrics/stream"
+    writer.finish()
+    seen: list[int] = []
+    last = 0
+    while True:
+        answer = httpx2.get(f"{url}?after={last}", headers=headers_of(service))
+        if answer.status_code == 204:
+            break
+        cut = last + 7
+        told = read_stream(url, headers_of(service) | {"Last-Event-ID": str(last)}, stop_at=cut)
+        rows = [(seq, data["step"]) for name, seq, data in told if name == "metrics" and seq is not None]
+        seen += [step for _, step in rows]
+        last = rows[-1][0]
+    assert seen == list(range(1, 21))
+
+
+def test_a_finished_job_tells_a_reader_not_to_come_back(service: Service, writer: Writer) -> None:
+    writer.finish()
+    path = f"/v1/fine_tuning/jobs/{writer.job_id}"
+    assert service.client.get(f"{path}/metrics/stream").status_code == 204
+    last = service.client.get(f"{path}/metrics").json()["last_seq"]
+    assert service.client.get(f"{path}/events/stream", headers={"Last-Event-ID": str(last)}).status_code == 204
+
+
+def test_the_event_stream_tells_messages_only(service: Service, writer: Writer, server: str) -> None:
+    writer.step(1)
+    writer.finish()
+    told = read_stream(f"{server}/v1/fine_tuning/jobs/{writer.job_id}/events/stream", headers_of(service))
+    assert {name for name, _, _ in told} == {"event", "state", "end"}
+    assert [data["kind"] for name, _, data in told if name == "event"] == ["created", *["state"] * 4]
+
+
+def test_a_ticket_opens_its_own_jobs_streams_and_nothing_else(service: Service, writer: Writer, server: str) -> None:
+    other = service.create_job()["id"]
+    ticket = service.client.post(f"/v1/fine_tuning/jobs/{writer.job_id}/stream_ticket").json()["ticket"]
+    writer.step(1)
+    writer.finish()
+    root = f"{server}/v1/fine_tuning/jobs"
+    told = read_stream(f"{root}/{writer.job_id}/metrics/stream?ticket={ticket}", {})
+    assert told[-1][0] == "end"
+    assert httpx2.get(f"{root}/{other}/metrics/stream?ticket={ticket}").status_code == 404
+    assert httpx2.get(f"{root}/{writer.job_id}?ticket={ticket}").status_code == 401
+    assert httpx2.get(f"{root}/{writer.job_id}/metrics?ticket=wrong").status_code == 401
+
+
+def test_an_expired_ticket_is_refused(service: Service, writer: Writer) -> None:
+    with service.database.transaction() as session:
+        job = jobs.get_job(session, "ours", writer.job_id)
+        ticket, _ = keys.create_ticket(session, job, lifetime_s=-1.0)
+    answer = service.stranger.get(f"/v1/fine_tuning/jobs/{writer.job_id}/metrics?ticket={ticket}")
+    assert (answer.status_code, answer.json()["code"]) == (401, "ticket_expired")
+
+
+def test_a_page_of_another_origin_may_read_only_when_it_is_listed(service: Service) -> None:
+    settings = service.settings.model_copy(update={"cors_origins": "http://dash:8501"})
+    with TestClient(create_app(settings)) as client:
+        listed = client.get("/healthz", headers={"Origin": "http://dash:8501"})
+        other = client.get("/healthz", headers={"Origin": "http://evil"})
+    assert listed.headers["access-control-allow-origin"] == "http://dash:8501"
+    assert "access-control-allow-origin" not in other.headers
+
+
+def test_metrics_are_read_by_key_kind_and_step(service: Service, writer: Writer) -> None:
+    for step in range(1, 6):
+        writer.step(step, **{"mask/ppm": 10.0 * step})
+    answer = service.client.get(
+        f"/v1/fine_tuning/jobs/{writer.job_id}/metrics",
+        params={"keys": "mask/ppm", "kind": "train", "from_step": 2, "to_step": 4},
+    ).json()
+    assert [(point["step"], point["values"]) for point in answer["data"]] == [
+        (step, {"mask/ppm": 10.0 * step}) for step in (2, 3, 4)
+    ]
+    assert answer["num_points"] == 3
+
+
+def test_a_step_that_is_written_twice_is_kept_once(service: Service, writer: Writer) -> None:
+    writer.step(1)
+    writer.step(1)
+    assert len(service.client.get(f"/v1/fine_tuning/jobs/{writer.job_id}/metrics").json()["data"]) == 1
+
+
+def test_thinning_keeps_the_ends_and_a_spike_of_a_single_step() -> None:
+    rows = [StepMetrics(seq=n, step=n, values={"a": 0.0, "b": None}) for n in range(1000)]
+    rows[337].values = {"a": 9.0, "b": None}
+    rows[612].values = {"a": -9.0, "b": None}
+    kept = [row.step for row in thin(rows, {"a", "b"}, 50)]
+    assert {0, 337, 612, 999} <= set(kept)
+    assert len(kept) <= 52

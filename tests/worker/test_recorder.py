@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from api.errors import Fenced
+from api.settings import Settings
+from api.store import artifacts, jobs, leases, metrics
+from api.store.database import Database
+from api.store.events import list_events
+from api.store.metrics import MetricsFilter
+from stapo_core import events
+from tests.worker.conftest import AddJob, ReadJob
+from worker.recorder import Attempt, Recorder
+
+T = 1_790_000_000.0
+
+
+class Run:
+    """One claimed job, and a trainer's spool written by hand."""
+
+    def __init__(self, database: Database, settings: Settings, add_job: AddJob) -> None:
+        self.database, self.settings = database, settings
+        self.job_id = add_job()
+        self.claim()
+
+    def claim(self) -> None:
+        with self.database.transaction() as session:
+            job = leases.claim_job(session, worker="w", lease_s=60.0)
+            assert job is not None
+            run_dir = self.settings.runs_dir / job.id
+            run_dir.mkdir(parents=True, exist_ok=True)
+            self.attempt = Attempt(job.id, job.fence, run_dir, self.settings.artifacts_dir, keep_checkpoints=2)
+        self.recorder = Recorder(self.database, self.attempt)
+
+    @property
+    def spool(self) -> Path:
+        return self.attempt.run_dir / "events.jsonl"
+
+    def say(self, *said: events.Event) -> None:
+        with self.spool.open("a") as spool:
+            spool.writelines(event.model_dump_json() + "\n" for event in said)
+
+    def save(self, step: int, *, final: bool = False) -> None:
+        folder = self.attempt.run_dir / "checkpoints" / f"step-{step:06d}"
+        folder.mkdir(parents=True)
+        content = f"weights {step}".encode()
+        (folder / "model.safetensors").write_bytes(content)
+        file = events.CheckpointFile(
+            path="model.safetensors", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
+        )
+        relative = str(folder.relative_to(self.attempt.run_dir))
+        self.say(events.CheckpointSaved(time=T, step=step, folder=relative, files=[file], final=final))
+
+    def metrics(self) -> list[tuple[str, int, int]]:
+        with self.database.transaction() as session:
+            job = jobs.get_job(session, "t", self.job_id)
+            rows = metrics.read_metrics(session, job, MetricsFilter(), max_points=None)
+            return [(row.kind, row.step, row.fence) for row in rows]
+
+    def told(self) -> list[tuple[str, str]]:
+        with self.database.transaction() as session:
+            job = jobs.get_job(session, "t", self.job_id)
+            return [
+                (event.kind, event.message)
+                for event in list_events(session, job, after=None, limit=100, order="asc").rows
+            ]
+
+    def checkpoint_steps(self) -> list[int]:
+        with self.database.transaction() as session:
+            job = jobs.get_job(session, "t", self.job_id)
+            return [row.step for row in artifacts.list_checkpoints(session, job, after=None, limit=9, order="asc").rows]
+
+
+@pytest.fixture
+def run(database: Database, settings: Settings, add_job: AddJob) -> Run:
+    return Run(database, settings, add_job)
+
+
+def started(resume_step: int = 0) -> events.Started:
+    return events.Started(
+        time=T,
+        resume_step=resume_step,
+        num_steps=10,
+        num_train_rows=100,
+        num_parameters=1000,
+        device="cpu",
+        versions={},
+    )
+
+
+def step(number: int, **values: Any) -> events.StepDone:
+    return events.StepDone(time=T, step=number, metrics={"tokens/trained": 100.0, **values})
+
+
+def test_a_job_runs_only_once_the_trainer_has_reported(run: Run, read_job: ReadJob) -> None:
+    run.say(events.StageChanged(time=T, stage="loading"))
+    run.recorder.ship()
+    assert (read_job(run.job_id).state, read_job(run.job_id).stage) == ("starting", "loading")
+    run.say(started())
+    run.recorder.ship()
+    assert read_job(run.job_id).state == "running"
+
+
+def test_steps_become_rows_and_progress(run: Run, read_job: ReadJob) -> None:
+    run.say(started(), *(step(number) for number in range(1, 4)))
+    run.recorder.ship()
+    job = read_job(run.job_id)
+    assert run.metrics() == [("train", 1, 1), ("train", 2, 1), ("train", 3, 1)]
+    assert (job.step, job.trained_tokens, job.attempts_without_progress) == (3, 300, 0)
+
+
+def test_shipping_again_adds_nothing(run: Run) -> None:
+    run.say(started(), step(1))
+    run.recorder.ship()
+    before = run.told(), run.metrics()
+    run.recorder.ship()
+    Recorder(run.database, run.attempt).ship()
+    assert (run.told(), run.metrics()) == before
+
+
+def test_a_line_that_is_still_being_written_waits(run: Run) -> None:
+    run.say(started())
+    whole = step(1).model_dump_json()
+    run.spool.open("a").write(whole[:20])
+    run.recorder.ship()
+    assert run.metrics() == []
+    run.spool.open("a").write(whole[20:] + "\n")
+    run.recorder.ship()
+    assert run.metrics() == [("train", 1, 1)]
+
+
+def test_a_new_attempt_takes_back_what_lies_above_its_checkpoint(run: Run, read_job: ReadJob) -> None:
+    run.say(started(), step(1), step(2), step(3))
+    run.recorder.ship()
+    run.say(step(4))  # said, and not yet shipped when the worker died
+    with run.database.transaction() as session:
+        leases.release_job(session, leases.hold(session, run.job_id, run.attempt.fence), "worker lost")
+    run.claim()
+    run.say(started(resume_step=2), step(3), step(4))
+    run.recorder.ship()
+    assert run.metrics() == [("train", 1, 1), ("train", 2, 1), ("train", 3, 2), ("train", 4, 2)]
+    assert read_job(run.job_id).trained_tokens == 400
+    assert any("2 step(s)" in message for _, message in run.told())
+
+
+def test_a_ghost_writes_nothing(run: Run) -> None:
+    run.say(started(), step(1))
+    with run.database.transaction() as session:
+        leases.release_job(session, leases.hold(session, run.job_id, run.attempt.fence), "taken away")
+    with pytest.raises(Fenced):
+        run.recorder.ship()
+    assert run.metrics() == []
+
+
+def test_a_checkpoint_row_stands_for_a_folder_that_is_whole(run: Run, settings: Settings) -> None:
+    run.say(started(), step(1))
+    run.save(1)
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [1]
+    published = artifacts.folder_path(settings.artifacts_dir, run.job_id, 1) / "model.safetensors"
+    assert published.read_bytes() == b"weights 1"
+
+
+def test_only_the_newest_checkpoints_are_kept(run: Run, settings: Settings) -> None:
+    run.say(started())
+    for number in (1, 2, 3):
+        run.save(number, final=number == 3)
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [2, 3]
+    folders = {path.name for path in (settings.artifacts_dir / run.job_id).iterdir()}
+    assert folders == {"step-000002", "step-000003"}
+
+
+def test_a_checkpoint_that_was_replaced_before_it_was_shipped_gets_no_row(run: Run) -> None:
+    run.say(started())
+    run.save(1)
+    folder = run.attempt.run_dir / "checkpoints" / "step-000001"
+    (folder / "model.safetensors").unlink()
+    folder.rmdir()
+    run.recorder.ship()
+    assert run.checkpoint_steps() == []
+
+
+def test_the_trainers_own_words_are_kept_for_the_settlement(run: Run) -> None:
+    run.say(started())
+    run.say(events.Failed(time=T, stage="sampling", code="oom", message="out of memory", retryable=True))
+    run.recorder.ship()
+    assert run.recorder.failure is not None
+    assert ("failure", "The trainer gave up: out of memory") in run.told()
+
+
+def test_a_line_that_is_no_event_is_told_and_passed_over(run: Run) -> None:
+    run.say(started())
+    run.spool.open("a").write("not json\n")
+    run.say(step(1))
+    run.recorder.ship()
+    assert run.metrics() == [("train", 1, 1)]
+    assert any(kind == "warning" and "not json" in message for kind, message in run.told())
