@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
+from rich.text import Text
 
 from client import demo as demonstration
 from client.chromium import find_browser, install_browser
@@ -172,9 +173,9 @@ def doctor(
     else:
         for finding in findings:
             mark = "[green]ok[/]" if finding.ok else "[red]missing[/]" if finding.is_needed else "[yellow]note[/]"
-            out.print(mark, f"{finding.name}: {finding.detail}", markup=True, highlight=False)
+            out.print(mark, Text(f"{finding.name}: {finding.detail}"), highlight=False, soft_wrap=True)
             if not finding.ok:
-                out.print(f"        {finding.remedy}", markup=False, highlight=False)
+                out.print(f"        {finding.remedy}", markup=False, highlight=False, soft_wrap=True)
     if any(finding.is_needed and not finding.ok for finding in findings):
         raise typer.Exit(EXIT_FAILED)
 
@@ -185,10 +186,11 @@ def _sentences() -> Iterator[None]:
     try:
         yield
     except (ClientError, StartError) as error:
-        err.print(str(error), markup=False, highlight=False)
+        err.print(str(error), markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from error
     except OSError as error:
-        err.print(f"{error.filename or 'system'}: {error.strerror or error}", markup=False, highlight=False)
+        where = f"{error.filename}: " if error.filename else ""
+        err.print(f"{where}{error.strerror or error}", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(EXIT_INTERRUPTED) from error

@@ -10,7 +10,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -162,11 +161,9 @@ def _download(client: Client, job_id: str) -> Path:
 
 def sample_answers(model: Path, problems: Path) -> list[dict[str, Any]]:
     """Draws one answer to each of the first held-out problems with the downloaded checkpoint."""
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as few:
-        few.writelines(problems.read_text().splitlines(keepends=True)[:_NUM_ANSWERS])
-        few.flush()
-        command = [sys.executable, "-P", "-m", "stapo_core.answer", str(model), "--input", few.name]
-        result = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    asked = ("--input", str(problems), "--limit", str(_NUM_ANSWERS))
+    command = [sys.executable, "-P", "-m", "stapo_core.answer", str(model), *asked]
+    result = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
     if result.returncode != 0:
         raise DemoFailed(f"The checkpoint in {model} could not be sampled from:\n{result.stderr[-2000:]}")
     return [json.loads(line) for line in result.stdout.splitlines()]
@@ -184,7 +181,8 @@ def _report(console: Console, outcome: Outcome, folder: Path, answers: list[dict
     for name, text in rows.items():
         table.add_row(Text(name, style="dim"), Text(text, overflow="fold"))
     for index, answer in enumerate(answers):
-        table.add_row(Text("" if index else "sampled answers", style="dim"), Text(_describe(answer), overflow="fold"))
+        name, text = "" if index else "sampled answers", f"{answer['prompt']} {answer['response']}"
+        table.add_row(Text(name, style="dim"), Text(text, overflow="fold"))
     console.print(Panel(table, title="STAPO demo", title_align="left"))
 
 
@@ -199,10 +197,6 @@ def _stay(platform: RunningPlatform, console: Console) -> None:
 
 def _page(platform: RunningPlatform, job: dict[str, Any]) -> str:
     return f"{platform.dashboard_url}/run?run={job['id']}"
-
-
-def _describe(answer: dict[str, Any]) -> str:
-    return str(answer)
 
 
 @contextmanager

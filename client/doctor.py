@@ -90,7 +90,8 @@ def _program(name: str, find: Callable[[], Path], setting: str) -> Finding:
         result = subprocess.run([find(), "--version"], capture_output=True, text=True, timeout=30)  # noqa: S603
     except (StartError, OSError) as error:
         return Finding(name, False, str(error), remedy)
-    return Finding(name, result.returncode == 0, (result.stdout + result.stderr).strip(), remedy)
+    said = (result.stdout + result.stderr).strip().splitlines() or ["no answer"]
+    return Finding(name, result.returncode == 0, said[0], remedy)
 
 
 def _ports(settings: LaunchSettings) -> Iterator[Finding]:

@@ -25,7 +25,6 @@ OnProgress = Callable[[int, int], None]
 Fetch = Callable[[str, int], AbstractContextManager[httpx2.Response]]
 """Opens a file, named by its path in the checkpoint, from a byte on."""
 
-_BLOCK = 1 << 20
 _MAX_FRUITLESS = 5  # connections in a row that broke before a single byte came
 _REPR_DIGEST = re.compile(r"sha-256=:([A-Za-z0-9+/=]+):")  # RFC 9530
 
@@ -87,7 +86,7 @@ def _fetch_bytes(file: Mapping[str, Any], target: Path, fetch: Fetch, report: Ca
             with fetch(str(file["path"]), start) as response:
                 _check_digest(response, file)
                 with target.open("ab" if response.status_code == 206 else "wb") as out:
-                    for block in response.iter_bytes(_BLOCK):
+                    for block in response.iter_bytes():
                         out.write(block)
                         report(out.tell())
                     out.flush()

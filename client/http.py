@@ -205,7 +205,7 @@ class Client:
             yield response
 
     def _stream(self, path: str, after: int) -> Iterator[ServerSentEvent]:
-        timeout = httpx2.Timeout(self._http.timeout, read=_STREAM_SILENCE_S)
+        timeout = httpx2.Timeout(_STREAM_SILENCE_S)
         last, silent_since, waits = after, time.monotonic(), 0
         while True:
             try:

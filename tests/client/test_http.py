@@ -1,0 +1,146 @@
+"""The client repeats what may be repeated, says what was refused, and reads streams without gaps or doubles."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from client.http import ApiError, ApiUnreachable, Client
+from tests.client.service import Answer, Asked, in_turn, serve
+
+PROBLEM = {
+    "title": "Unprocessable content",
+    "status": 422,
+    "detail": "The request was refused.",
+    "code": "invalid_value",
+    "param": "method",
+    "request_id": "req-7",
+    "errors": [{"pointer": "/method/type", "detail": "must be 'reinforcement'"}],
+}
+
+
+def stream(*blocks: str) -> Answer:
+    text = "".join(f"{block}\n\n" for block in blocks)
+    return Answer(body=text.encode(), headers={"Content-Type": "text/event-stream"})
+
+
+def metrics(seq: int, step: int) -> str:
+    return f'event: metrics\nid: {seq}\ndata: {{"step": {step}}}'
+
+
+def test_a_busy_service_is_asked_again() -> None:
+    busy = Answer(status=503, body=b"{}")
+    with serve(in_turn(busy, busy, Answer(body=b'{"id": "ftjob-1"}'))) as service, Client(service.url, "k") as client:
+        assert client.get_job("ftjob-1") == {"id": "ftjob-1"}
+    assert len(service.asked) == 3
+
+
+def test_an_action_is_not_repeated() -> None:
+    busy = Answer(status=503, body=b'{"code": "unavailable"}')
+    with serve(in_turn(busy)) as service, Client(service.url, "k") as client, pytest.raises(ApiError) as refused:
+        client.cancel_job("ftjob-1")
+    assert refused.value.code == "unavailable"
+    assert len(service.asked) == 1
+
+
+def test_a_repeated_submission_carries_the_same_idempotency_key() -> None:
+    with serve(in_turn(Answer(status=503), Answer(status=201))) as service, Client(service.url, "k") as client:
+        client.create_job({"model": "m"})
+    first, second = (asked.headers["idempotency-key"] for asked in service.asked)
+    assert first == second
+    assert [json.loads(asked.body) for asked in service.asked] == [{"model": "m"}] * 2
+
+
+def test_the_key_goes_with_every_call_and_the_address_may_end_in_v1() -> None:
+    with serve(in_turn(Answer())) as service, Client(f"{service.url}/v1", "secret") as client:
+        client.list_models()
+    assert service.asked[0].headers["authorization"] == "Bearer secret"
+    assert service.asked[0].path == "/v1/models"
+
+
+def test_a_refusal_reads_well_and_keeps_its_parts() -> None:
+    refusal = Answer(status=422, body=json.dumps(PROBLEM).encode())
+    with serve(in_turn(refusal)) as service, Client(service.url, "k") as client, pytest.raises(ApiError) as refused:
+        client.create_job({})
+    error = refused.value
+    assert (error.status, error.code, error.param, error.request_id) == (422, "invalid_value", "method", "req-7")
+    assert str(error).splitlines() == [
+        "The request was refused. (field: method)",
+        "  /method/type: must be 'reinforcement'",
+        "  [422 invalid_value, request req-7]",
+    ]
+
+
+def test_an_answer_that_is_no_json_is_still_a_sentence() -> None:
+    page = Answer(status=502, body=b"<html>", headers={"Content-Type": "text/html"})
+    with serve(in_turn(page)) as service, Client(service.url, "k") as client, pytest.raises(ApiError, match="502"):
+        client.get_job("ftjob-1")
+
+
+def test_nobody_there_names_the_address(free_port: int) -> None:
+    with Client(f"http://127.0.0.1:{free_port}", "k") as client, pytest.raises(ApiUnreachable, match=str(free_port)):
+        client.ready()
+
+
+def test_a_service_that_is_not_ready_says_what_is_missing() -> None:
+    body = b'{"status": "unavailable", "checks": {"worker": "no worker"}}'
+    with serve(in_turn(Answer(status=503, body=body))) as service, Client(service.url, "k") as client:
+        assert client.ready()["checks"] == {"worker": "no worker"}
+
+
+def test_a_proxy_for_the_world_outside_is_not_used_for_this_machine(
+    monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port}")
+    with serve(in_turn(Answer(body=b'{"data": []}'))) as service, Client(service.url, "k") as client:
+        assert client.list_files() == {"data": []}
+
+
+def test_query_parameters_that_are_not_set_are_not_sent() -> None:
+    with serve(in_turn(Answer())) as service, Client(service.url, "k") as client:
+        client.get_metrics("ftjob-1", keys=["a/b", "c"], from_step=3)
+    assert service.asked[0].path == "/v1/fine_tuning/jobs/ftjob-1/metrics?keys=a%2Fb%2Cc&from_step=3"
+
+
+def test_an_upload_sends_name_purpose_and_bytes(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "1+1="}\n')
+    with serve(in_turn(Answer(body=b'{"id": "file-1"}'))) as service, Client(service.url, "k") as client:
+        assert client.upload_file(tmp_path / "rows.jsonl")["id"] == "file-1"
+    body = service.asked[0].body
+    assert b'filename="rows.jsonl"' in body
+    assert b"fine-tune" in body
+    assert b'{"prompt": "1+1="}\n' in body
+
+
+def test_a_broken_stream_goes_on_after_the_last_event_and_ends_with_end() -> None:
+    first = stream(metrics(4, 1), ": keep-alive", metrics(5, 2))
+    second = stream('event: state\ndata: {"state": "running"}', metrics(6, 3), "event: end\ndata: {}")
+    with serve(in_turn(first, second)) as service, Client(service.url, "k") as client:
+        events = list(client.stream_metrics("ftjob-1", after=3))
+    assert [(event.event, event.id) for event in events] == [
+        ("metrics", 4), ("metrics", 5), ("state", None), ("metrics", 6), ("end", None),
+    ]  # fmt: skip
+    assert [event.data.get("step") for event in events if event.event == "metrics"] == [1, 2, 3]
+    assert [asked.headers.get("last-event-id") for asked in service.asked] == ["3", "5"]
+
+
+def test_a_stream_of_a_job_that_has_ended_is_empty() -> None:
+    with serve(in_turn(Answer(status=204, body=b""))) as service, Client(service.url, "k") as client:
+        assert list(client.stream_metrics("ftjob-1")) == []
+
+
+def test_a_stream_that_must_start_over_reconnects() -> None:
+    behind = stream(metrics(1, 1), "event: resync\ndata: {}")
+    with serve(in_turn(behind, stream("event: end\ndata: {}"))) as service, Client(service.url, "k") as client:
+        assert [event.event for event in client.stream_metrics("ftjob-1")] == ["metrics", "end"]
+    assert service.asked[1].headers["last-event-id"] == "1"
+
+
+def test_a_stream_of_an_unknown_job_is_a_refusal() -> None:
+    def refuse(asked: Asked) -> Answer:
+        return Answer(status=404, body=b'{"code": "not_found", "detail": "No such job."}')
+
+    with serve(refuse) as service, Client(service.url, "k") as client, pytest.raises(ApiError, match="No such job"):
+        list(client.stream_metrics("ftjob-1"))
