@@ -217,7 +217,7 @@ class Client:
                         source.response.read()
                         _read(source.response)
                     for raw in source:
-                        event = _parse(raw)
+                        event = _parse(raw, last)
                         if event.event == "resync":
                             break
                         last = event.id if event.id is not None else last
@@ -255,9 +255,11 @@ def _read(response: httpx2.Response) -> JsonObject:
     return body
 
 
-def _parse(raw: httpx2.ServerSentEvent) -> ServerSentEvent:
+def _parse(raw: httpx2.ServerSentEvent, last: int) -> ServerSentEvent:
+    """An event that names no id inherits, by the rules of the format, the one before it: that is none of its own."""
     data = raw.json() if raw.data else {}
-    return ServerSentEvent(raw.event, int(raw.id) if raw.id.isdigit() else None, data if isinstance(data, dict) else {})
+    number = int(raw.id) if raw.id.isdigit() and int(raw.id) > last else None
+    return ServerSentEvent(raw.event, number, data if isinstance(data, dict) else {})
 
 
 def _retry_after(response: httpx2.Response) -> float:
