@@ -205,34 +205,41 @@ class Client:
             yield response
 
     def _stream(self, path: str, after: int) -> Iterator[ServerSentEvent]:
-        timeout = httpx2.Timeout(_STREAM_SILENCE_S)
-        last, silent_since, waits = after, time.monotonic(), 0
+        last, num_failures, failing_since = after, 0, time.monotonic()
         while True:
             try:
-                headers = {"Last-Event-ID": str(last)} if last else {}
-                with self._http.sse(path, headers=headers, timeout=timeout) as source:
-                    if source.response.status_code == 204:
+                for event in self._read_stream(path, last):
+                    num_failures = 0
+                    last = event.id if event.id is not None else last
+                    yield event
+                    if event.event == "end":
                         return
-                    if source.response.is_error:
-                        source.response.read()
-                        _read(source.response)
-                    for raw in source:
-                        event = _parse(raw, last)
-                        if event.event == "resync":
-                            break
-                        last = event.id if event.id is not None else last
-                        silent_since, waits = time.monotonic(), 0
-                        yield event
-                        if event.event == "end":
-                            return
-            except httpx2.TransportError as error:
-                if time.monotonic() - silent_since > _STREAM_GIVE_UP_S:
-                    raise ApiUnreachable(self.base_url, _reason(error)) from error
-            except ApiError as error:
-                if error.status != 503 or time.monotonic() - silent_since > _STREAM_GIVE_UP_S:
+            except (httpx2.TransportError, ApiError) as error:
+                if isinstance(error, ApiError) and error.status != 503:
                     raise
-            time.sleep(_RETRY_WAITS_S[min(waits, len(_RETRY_WAITS_S) - 1)])
-            waits += 1
+                failing_since = time.monotonic() if num_failures == 0 else failing_since
+                if time.monotonic() - failing_since > _STREAM_GIVE_UP_S:
+                    raise ApiUnreachable(self.base_url, str(error) or type(error).__name__) from error
+            time.sleep(_RETRY_WAITS_S[min(num_failures, len(_RETRY_WAITS_S) - 1)])
+            num_failures += 1
+
+    def _read_stream(self, path: str, last: int) -> Iterator[ServerSentEvent]:
+        """The events of one connection after `last`; a stream that is over (204) is its `end`."""
+        headers = {"Last-Event-ID": str(last)} if last else {}
+        timeout = httpx2.Timeout(_STREAM_SILENCE_S)
+        with self._http.sse(path, headers=headers, timeout=timeout) as source:
+            if source.response.status_code == 204:
+                yield ServerSentEvent("end", None, {})
+                return
+            if source.response.is_error:
+                source.response.read()
+                _read(source.response)
+            for raw in source:
+                event = _parse(raw, last)
+                if event.event == "resync":
+                    return
+                last = event.id if event.id is not None else last
+                yield event
 
 
 def _job(job_id: str, *rest: str) -> str:

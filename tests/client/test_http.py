@@ -126,9 +126,9 @@ def test_a_broken_stream_goes_on_after_the_last_event_and_ends_with_end() -> Non
     assert [asked.headers.get("last-event-id") for asked in service.asked] == ["3", "5"]
 
 
-def test_a_stream_of_a_job_that_has_ended_is_empty() -> None:
+def test_a_stream_of_a_job_that_has_ended_is_its_end() -> None:
     with serve(in_turn(Answer(status=204, body=b""))) as service, Client(service.url, "k") as client:
-        assert list(client.stream_metrics("ftjob-1")) == []
+        assert [event.event for event in client.stream_metrics("ftjob-1")] == ["end"]
 
 
 def test_a_stream_that_must_start_over_reconnects() -> None:
