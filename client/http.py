@@ -205,11 +205,12 @@ class Client:
             yield response
 
     def _stream(self, path: str, after: int) -> Iterator[ServerSentEvent]:
-        last, num_failures, failing_since = after, 0, time.monotonic()
+        last, num_waits = after, 0
+        failing_since: float | None = None
         while True:
             try:
                 for event in self._read_stream(path, last):
-                    num_failures = 0
+                    num_waits, failing_since = 0, None
                     last = event.id if event.id is not None else last
                     yield event
                     if event.event == "end":
@@ -217,11 +218,13 @@ class Client:
             except (httpx2.TransportError, ApiError) as error:
                 if isinstance(error, ApiError) and error.status != 503:
                     raise
-                failing_since = time.monotonic() if num_failures == 0 else failing_since
+                failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > _STREAM_GIVE_UP_S:
                     raise ApiUnreachable(self.base_url, str(error) or type(error).__name__) from error
-            time.sleep(_RETRY_WAITS_S[min(num_failures, len(_RETRY_WAITS_S) - 1)])
-            num_failures += 1
+            else:
+                failing_since = None  # closed in peace: a proxy's limit, or a reader too slow
+            time.sleep(_RETRY_WAITS_S[min(num_waits, len(_RETRY_WAITS_S) - 1)])
+            num_waits += 1
 
     def _read_stream(self, path: str, last: int) -> Iterator[ServerSentEvent]:
         """The events of one connection after `last`; a stream that is over (204) is its `end`."""
