@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,14 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from client.http import Client
+from client.http import ApiUnreachable, Client
 from dashboard.charts import sparkline
 
 JsonObject = dict[str, Any]
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _TICKET_MARGIN_S = 90.0
+_ASK_AGAIN_S = 3.0
 _SPARK_KEYS = ("reward/mean", "policy/entropy")
 _CALLS_AT_ONCE = 8
 
@@ -44,10 +47,39 @@ def public_api_url() -> str:
     return os.environ.get("STAPO_PUBLIC_API_URL", "").rstrip("/") or api_url()
 
 
+@contextmanager
+def api() -> Iterator[Client]:
+    """The API, for calls that may come from any session of this process. Raises ApiError and ApiUnreachable.
+
+    While the API is silent one caller every few seconds waits for it and all others are told so at once: a page of
+    several parts would else spend each part's patience after the other's.
+    """
+    connection = _connection()
+    if connection.silence is not None and time.monotonic() < connection.ask_again_at:
+        raise connection.silence
+    try:
+        yield connection.client
+    except ApiUnreachable as error:
+        connection.silence, connection.ask_again_at = error, time.monotonic() + _ASK_AGAIN_S
+        raise
+    connection.silence = None
+
+
+@dataclass
+class _Connection:
+    client: Client
+    silence: ApiUnreachable | None = None
+    ask_again_at: float = 0.0
+
+
 @st.cache_resource
-def client() -> Client:
-    """The one connection of this process; its calls may come from any session."""
-    return Client(api_url(), _api_key(), timeout_s=10.0)
+def _connection() -> _Connection:
+    return _Connection(Client(api_url(), _api_key(), timeout_s=10.0))
+
+
+def disconnect() -> None:
+    """Forgets the connection; the next call makes one to the address and with the key that are then set."""
+    _connection.clear()
 
 
 def _api_key() -> str:
@@ -70,7 +102,8 @@ def ticket_for(job_id: str) -> Ticket:
     held: dict[str, Ticket] = st.session_state.setdefault("tickets", {})
     ticket = held.get(job_id)
     if ticket is None or ticket.expires_at - time.time() < _TICKET_MARGIN_S:
-        answer = client().create_stream_ticket(job_id)
+        with api() as client:
+            answer = client.create_stream_ticket(job_id)
         ticket = held[job_id] = Ticket(answer["ticket"], float(answer["expires_at"]))
     return ticket
 
@@ -93,5 +126,6 @@ def sparklines(jobs: list[JsonObject]) -> dict[str, dict[str, list[float]]]:
 # `step` and `attempt` are in the key of the cache: a curve is fetched anew when the job has moved.
 @st.cache_data(ttl="1h", max_entries=2000, show_spinner=False)
 def _job_sparklines(job_id: str, step: int, attempt: int) -> dict[str, list[float]]:
-    page = client().get_metrics(job_id, keys=list(_SPARK_KEYS), kind="train", max_points=60)
+    with api() as client:
+        page = client.get_metrics(job_id, keys=list(_SPARK_KEYS), kind="train", max_points=60)
     return {key: sparkline(page["data"], key) for key in _SPARK_KEYS}

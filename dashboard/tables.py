@@ -53,11 +53,10 @@ def events(rows: list[JsonObject]) -> Columns:
 
 
 def checkpoint_files(checkpoint: JsonObject, links: list[str]) -> Columns:
-    """The files of one checkpoint with size, digest and link."""
+    """The files of one checkpoint in Markdown: the name links to the bytes, the digest is set as code."""
     files = checkpoint["files"]
     return {
-        "File": [file["path"] for file in files],
+        "File": [f"[{formats.plain(file['path'])}]({link})" for file, link in zip(files, links, strict=True)],
         "Size": [formats.size(file["bytes"]) for file in files],
-        "SHA-256": [file["sha256"] for file in files],
-        "Download": links,
+        "SHA-256": [f"`{file['sha256']}`" for file in files],
     }

@@ -58,7 +58,8 @@ def _nothing(reason: str) -> None:
 
 
 def _load(job_id: str) -> JsonObject:
-    job = service.client().get_job(job_id)
+    with service.api() as client:
+        job = client.get_job(job_id)
     st.session_state[f"job:{job_id}"] = (job, time.time())
     return job
 
@@ -124,7 +125,8 @@ def _actions(job: JsonObject) -> None:
 
 def _act(action: str, job_id: str) -> None:
     try:
-        getattr(service.client(), action)(job_id)
+        with service.api() as client:
+            getattr(client, action)(job_id)
     except (ApiError, ApiUnreachable) as error:
         st.toast(formats.plain(str(error)), icon=":material/error:")
     else:
@@ -168,7 +170,8 @@ def curves(job_id: str) -> None:
     job = st.session_state[f"job:{job_id}"][0]
     try:
         ticket = service.ticket_for(job_id)
-        saved = service.client().list_checkpoints(job_id)["data"]
+        with service.api() as client:
+            saved = client.list_checkpoints(job_id)["data"]
         st.session_state[f"board:{job_id}"] = (ticket, saved)
     except (ApiUnreachable, ApiError):
         if f"board:{job_id}" not in st.session_state:
@@ -189,7 +192,8 @@ def curves(job_id: str) -> None:
 def events(job_id: str) -> None:
     """What has happened, newest first."""
     try:
-        listed = service.client().list_events(job_id, limit=100)
+        with service.api() as client:
+            listed = client.list_events(job_id, limit=100)
     except (ApiUnreachable, ApiError):
         listed = st.session_state.get(f"events:{job_id}", {"data": []})
     st.session_state[f"events:{job_id}"] = listed
@@ -212,18 +216,19 @@ def events(job_id: str) -> None:
 def checkpoints(job_id: str) -> None:
     """Whole checkpoints with the digest of every file; the browser downloads from the API itself."""
     try:
-        saved = service.client().list_checkpoints(job_id)["data"]
+        with service.api() as client:
+            saved = client.list_checkpoints(job_id)["data"]
         ticket = service.ticket_for(job_id)
     except (ApiUnreachable, ApiError):
         st.caption("Checkpoints can be listed when the API answers again.")
         return
     if not saved:
         st.caption("No checkpoint yet. They are written as the run goes on, and once more at its end.")
-    for checkpoint in saved:
-        _checkpoint(checkpoint, ticket)
+    for place, checkpoint in enumerate(saved):
+        _checkpoint(checkpoint, ticket, is_newest=place == 0)
 
 
-def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket) -> None:
+def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bool) -> None:
     name = checkpoint["id"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -231,20 +236,11 @@ def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket) -> None:
             if checkpoint["final"]:
                 st.badge("Final", icon=":material/flag:", color="green")
             age = formats.duration(time.time() - checkpoint["created_at"])
-            st.caption(f"{formats.size(checkpoint['bytes'])} · {age} ago · `{name}`", width="stretch")
+            st.caption(f"{formats.size(checkpoint['bytes'])} · {age} ago · {formats.plain(name)}", width="stretch")
             st.link_button("Download all", service.download_url(name, ticket), icon=":material/download:")
         links = [service.download_url(name, ticket, file["path"]) for file in checkpoint["files"]]
-        with st.expander("Files and digests"):
-            st.dataframe(
-                tables.checkpoint_files(checkpoint, links),
-                column_config={
-                    "SHA-256": st.column_config.TextColumn(width="large"),
-                    "Download": st.column_config.LinkColumn(display_text=":material/download:", width="small"),
-                },
-                hide_index=True,
-                key=f"files-{name}",
-                alt="Files of this checkpoint with size and digest",
-            )
+        with st.expander("Files and digests", expanded=is_newest):
+            st.table(tables.checkpoint_files(checkpoint, links), border="horizontal", hide_index=True)
 
 
 def configuration(job: JsonObject) -> None:

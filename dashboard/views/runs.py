@@ -44,7 +44,8 @@ def listing() -> None:
     """The table, or what is there instead of one."""
     status = st.session_state.get("status")
     try:
-        jobs = service.client().list_jobs(limit=_PAGE, status=status)
+        with service.api() as client:
+            jobs = client.list_jobs(limit=_PAGE, status=status)
         curves = service.sparklines(jobs["data"])
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=st.session_state.get("runs_seen_at"))

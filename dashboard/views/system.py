@@ -12,7 +12,8 @@ from dashboard import formats, notices, service
 def checks() -> None:
     """One line per part; a part that is not well says why."""
     try:
-        ready = service.client().ready()
+        with service.api() as client:
+            ready = client.ready()
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=None)
         return

@@ -142,8 +142,10 @@ export class Board {
     return [this.view.axis === "step" ? 0 : Math.min(0, xs[0] ?? 0), last > 0 ? last : 1];
   }
 
+  /** Puts the crosshair on the step nearest to `value` in all panels; null takes it away. */
   hover(value) {
-    this.view.cursor = value;
+    const xs = value === null ? [] : this.data.positions("train", this.view.axis);
+    this.view.cursor = xs[nearest(xs, value)] ?? null;
     this.redrawOverlays();
   }
 

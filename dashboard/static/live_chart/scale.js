@@ -37,7 +37,7 @@ export function valueScale(kind, { min, max, smallest }, from, to) {
 }
 
 function linearTicks(low, high, count) {
-  const rough = (high - low) / Math.max(count, 1);
+  const rough = (0.75 * (high - low)) / Math.max(count, 1); // rather a third more ticks than half as many
   const power = 10 ** Math.floor(Math.log10(rough || 1));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough) ?? power;
   const ticks = [];

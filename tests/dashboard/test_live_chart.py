@@ -1,0 +1,239 @@
+"""The run page in a real browser, over a run that moves exactly when a test says so."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+import httpx2
+from playwright.sync_api import Page, expect
+
+from api.lifecycle import JobState
+from tests.dashboard.conftest import Service
+from tests.dashboard.runs import Feed
+
+ENTROPY = 'figure[data-panel="policy/entropy"]'
+MASK = 'figure[data-panel="mask/ppm"]'
+REWARD = 'figure[data-panel="reward/mean"]'
+BOARD = ".board"
+
+
+def open_run(page: Page, dashboard_url: str, job_id: str) -> None:
+    page.goto(f"{dashboard_url}/run?run={job_id}")
+    expect(page.locator(ENTROPY)).to_have_attribute("data-num-points", re.compile(r"\d+"))
+
+
+def expect_points(page: Page, panel: str, count: int) -> None:
+    expect(page.locator(panel)).to_have_attribute("data-num-points", str(count), timeout=8_000)
+
+
+def zoom_of(page: Page) -> str:
+    """The stretch that is shown, once there is one."""
+    expect(page.locator(ENTROPY)).to_have_attribute("data-zoom", re.compile(r"^\d.*:\d"))
+    return page.locator(ENTROPY).get_attribute("data-zoom") or ""
+
+
+def drag(page: Page, panel: str, start: float, end: float) -> None:
+    """Drags over a panel's plot between two shares of its width."""
+    plot = page.locator(f"{panel} canvas.overlay")
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + start * box["width"], box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + end * box["width"], box["y"] + 80, steps=4)
+    page.mouse.up()
+
+
+def test_points_arrive_in_every_curve_without_a_reload(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("arrives")
+    run.take_steps(5)
+    open_run(page, dashboard_url, run.id)
+    page.evaluate("window.mark = 'the same document'")
+
+    run.take_steps(3)
+
+    expect_points(page, ENTROPY, 8)
+    expect_points(page, MASK, 8)
+    run.take_steps(1)
+    expect_points(page, ENTROPY, 9)
+    expect_points(page, MASK, 9)
+    assert page.evaluate("window.mark") == "the same document"
+
+
+def test_a_zoom_is_shared_by_all_panels_and_kept_while_points_arrive(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = feed.begin("zoom")
+    run.take_steps(20)
+    open_run(page, dashboard_url, run.id)
+    expect_points(page, ENTROPY, 20)
+
+    drag(page, ENTROPY, 0.4, 0.7)
+    zoom = zoom_of(page)
+    run.take_steps(6)
+    expect_points(page, ENTROPY, 26)
+
+    assert page.locator(ENTROPY).get_attribute("data-zoom") == zoom
+    assert page.locator(MASK).get_attribute("data-zoom") == zoom
+    low, high = (float(edge) for edge in zoom.split(":"))
+    assert 20 * 0.3 < low < 20 * 0.45
+    assert 20 * 0.6 < high < 20 * 0.75
+    page.locator(f"{MASK} canvas.overlay").dblclick()
+    expect(page.locator(ENTROPY)).to_have_attribute("data-zoom", "")
+
+
+def test_the_keyboard_reaches_zoom_and_crosshair(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("keys")
+    run.take_steps(20)
+    open_run(page, dashboard_url, run.id)
+    expect_points(page, ENTROPY, 20)
+    page.locator(f"{ENTROPY} canvas.overlay").focus()
+
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".readout")).to_contain_text("Step 19 ")
+    expect(page.locator(f"{ENTROPY} .value")).to_have_text("0.237")  # 0.3 exp(-19/40) + 0.05
+    page.keyboard.press("+")
+
+    expect(page.locator(ENTROPY)).to_have_attribute("data-zoom", "9.5:19.5")  # half as wide, step 19 held
+    page.keyboard.press("0")
+    expect(page.locator(ENTROPY)).to_have_attribute("data-zoom", "")
+
+
+def test_steps_that_a_later_attempt_does_again_are_drawn_once(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("restarts")
+    run.take_steps(12)
+    open_run(page, dashboard_url, run.id)
+    expect_points(page, ENTROPY, 12)
+
+    run = run.restart(resume_step=8)
+    run.take_steps(2)
+
+    expect_points(page, ENTROPY, 10)
+    expect(page.locator('[data-testid="stMetric"]', has_text="Attempt")).to_contain_text("2")
+
+
+def test_evaluations_are_points_of_the_reward_panel(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("evaluated")
+    run.evaluate(0.25)
+    run.take_steps(4)
+    run.evaluate(0.75)
+
+    open_run(page, dashboard_url, run.id)
+
+    expect_points(page, REWARD, 4)
+    expect(page.locator(f"{REWARD} .entry", has_text="validation").locator(".value")).to_have_text("0.75")
+
+
+def test_curves_go_on_without_a_gap_when_the_api_returns(
+    page: Page, dashboard_url: str, feed: Feed, service: Service
+) -> None:
+    run = feed.begin("outage")
+    run.take_steps(5)
+    open_run(page, dashboard_url, run.id)
+    expect(page.locator(BOARD)).to_have_attribute("data-stream", "live")
+    drag(page, ENTROPY, 0.2, 0.8)
+
+    zoom = zoom_of(page)
+    with service.gone():
+        run.take_steps(4)
+        expect(page.locator(BOARD)).to_have_attribute("data-stream", "waiting")
+        expect(page.get_by_text("The API does not answer.")).to_be_visible(timeout=15_000)
+
+    expect(page.locator(ENTROPY)).to_have_attribute("data-num-points", "9", timeout=20_000)
+    assert page.locator(ENTROPY).get_attribute("data-zoom") == zoom
+    expect(page.get_by_text("The API does not answer.")).to_be_hidden(timeout=15_000)
+
+
+def test_the_page_learns_that_the_run_has_ended(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("ends")
+    run.take_steps(3)
+    open_run(page, dashboard_url, run.id)
+
+    run.settle(JobState.SUCCEEDED)
+
+    expect(page.locator(BOARD)).to_have_attribute("data-stream", "ended", timeout=8_000)
+    expect(page.get_by_text("Succeeded").first).to_be_visible()
+    expect_points(page, ENTROPY, 3)
+
+
+def test_a_download_link_of_the_page_gives_the_file_of_the_digest_beside_it(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = feed.begin("saves")
+    run.take_steps(2)
+    digest = run.save(b"weights" * 1000, final=True)
+    open_run(page, dashboard_url, run.id)
+    page.get_by_role("tab", name="Checkpoints").click()
+
+    link = page.get_by_role("link", name="model.safetensors").get_attribute("href")
+
+    assert link is not None
+    assert hashlib.sha256(httpx2.get(link).content).hexdigest() == digest
+    expect(page.get_by_text(digest)).to_be_visible()
+
+
+def test_the_api_key_never_reaches_the_browser(page: Page, dashboard_url: str, feed: Feed, service: Service) -> None:
+    run = feed.begin("secret")
+    run.take_steps(2)
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(f"{request.url} {request.headers}"))
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: sent.append(str(frame))))
+
+    open_run(page, dashboard_url, run.id)
+
+    expect_points(page, ENTROPY, 2)
+    assert any("/metrics" in line for line in sent)
+    assert not [line for line in sent if service.api_key in line]
+
+
+def test_the_page_asks_nobody_but_the_platform(page: Page, dashboard_url: str, feed: Feed, service: Service) -> None:
+    run = feed.begin("offline")
+    run.take_steps(2)
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url))
+
+    open_run(page, dashboard_url, run.id)
+    page.goto(dashboard_url)
+    expect(page.get_by_role("heading", name="Runs")).to_be_visible()
+
+    strangers = {url for url in asked if not url.startswith((dashboard_url, service.url, "data:", "blob:"))}
+    assert not strangers
+
+
+def test_text_from_outside_is_shown_as_text(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("hostile")
+    run.take_steps(1)
+    hostile = '<img src=x onerror="window.pwned=1"> **bold** :red[x] $x^2$ \u202edrow'
+    run.settle(JobState.FAILED, error={"code": "crash", "message": hostile, "param": None, "stage": "learning"})
+
+    open_run(page, dashboard_url, run.id)
+
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("<img src=x")
+    expect(alert).to_contain_text("**bold** :red[x] $x^2$")
+    assert alert.locator("img, strong").count() == 0
+    assert page.evaluate("window.pwned") is None
+
+
+def test_a_run_is_opened_from_the_list_by_its_link(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("from-the-list")
+    run.take_steps(3)
+    page.goto(f"{dashboard_url}/?search=from-the-list")
+    table = page.get_by_test_id("stDataFrame")
+    expect(table).to_be_visible()
+    box = table.bounding_box()
+    assert box is not None
+
+    page.mouse.click(box["x"] + 40, box["y"] + 54)  # the first row's name; the grid is drawn on a canvas
+
+    expect(page).to_have_url(re.compile(rf"/run\?run={run.id}$"))
+    expect_points(page, ENTROPY, 3)
+
+
+def test_the_system_page_says_what_is_not_well(page: Page, dashboard_url: str) -> None:
+    page.goto(f"{dashboard_url}/system")
+
+    expect(page.locator("strong", has_text="Database")).to_be_visible()
+    expect(page.get_by_text("no worker gave a sign of life")).to_be_visible()

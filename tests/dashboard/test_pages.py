@@ -1,0 +1,181 @@
+"""The pages against a real API, in the test's own process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from api.lifecycle import JobState
+from tests.conftest import find_free_port
+from tests.dashboard.conftest import DASHBOARD
+from tests.dashboard.runs import Feed
+
+pytestmark = pytest.mark.usefixtures("pages")
+
+
+def open_runs(**query: str) -> AppTest:
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return app.run()
+
+
+def open_run(job_id: str | None) -> AppTest:
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    if job_id is not None:
+        app.query_params["run"] = job_id
+    return app.switch_page(str(Path("views") / "run.py")).run()
+
+
+def texts(app: AppTest) -> str:
+    parts = [*app.title, *app.info, *app.error, *app.warning, *app.markdown, *app.caption]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def names(app: AppTest) -> list[str]:
+    return list(app.dataframe[0].value["Run"]) if app.dataframe else []
+
+
+def test_the_list_shows_a_run_with_its_state_step_and_last_figures(feed: Feed) -> None:
+    feed.begin("listed", num_steps=80).take_steps(20)
+
+    app = open_runs(search="listed")
+
+    assert not app.exception
+    [row] = app.dataframe[0].value.to_dict("records")
+    assert row["Run"] == "listed"
+    assert row["State"] == ["Running"]
+    assert row["Step"] == "20 / 80"
+    assert row["Progress"] == 25.0
+    assert row["Reward"] == pytest.approx(0.632, abs=0.001)  # 1 - 1/e
+    assert len(row["Reward curve"]) == 20
+    assert row["Mask (ppm)"] == 0.0
+
+
+def test_a_waiting_run_says_its_place_in_the_queue(feed: Feed) -> None:
+    feed.submit("waiting")
+
+    app = open_runs(search="waiting")
+
+    [row] = app.dataframe[0].value.to_dict("records")
+    assert row["State"] == ["Queued"]
+    assert row["Time left"].startswith("no. ")
+
+
+def test_the_filter_is_read_from_the_address(feed: Feed) -> None:
+    feed.begin("works").take_steps(1)
+    feed.begin("ended").settle(JobState.FAILED, error=None)
+
+    shown = names(open_runs(status="Failed"))
+
+    assert "ended" in shown
+    assert "works" not in shown
+
+
+def test_a_filter_that_nothing_passes_says_so() -> None:
+    app = open_runs(search="no such name")
+
+    assert not app.dataframe
+    assert "No run matches" in texts(app)
+
+
+def test_a_silent_api_gives_a_banner_and_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dashboard import service
+
+    monkeypatch.setenv("STAPO_API_URL", f"http://127.0.0.1:{find_free_port()}")
+    service.disconnect()
+
+    for app in (open_runs(), open_run("ftjob-any")):
+        assert not app.exception
+        assert "The API does not answer." in texts(app)
+    service.disconnect()
+
+
+def test_a_run_that_is_not_there_is_said_not_to_be(feed: Feed) -> None:
+    assert "No run is chosen" in texts(open_run(None))
+    assert "ftjob-nowhere" in texts(open_run("ftjob-nowhere")).replace("\\", "")
+
+
+def test_the_header_tells_where_a_run_stands(feed: Feed) -> None:
+    run = feed.begin("header", num_steps=40)
+    run.evaluate(0.25)
+    run.take_steps(20)
+
+    app = open_run(run.id)
+
+    assert not app.exception
+    facts = {metric.label: metric.value for metric in app.metric}
+    assert facts["Step"] == "20 / 40"
+    assert facts["Reward"] == "0.632"
+    assert facts["Validation"] == "0.25"
+    assert facts["Masked"] == "0 ppm"
+    assert facts["Attempt"] == "1"
+    assert app.title[0].value == "header"
+
+
+def test_a_failed_run_names_its_reason_and_the_field_at_fault(feed: Feed) -> None:
+    run = feed.begin("fails")
+    error = {"code": "non_finite_loss", "message": "The loss is NaN", "param": "optimizer.learning_rate"}
+    run.settle(JobState.FAILED, error=error)
+
+    shown = texts(open_run(run.id)).replace("\\", "")
+
+    assert "The loss is NaN (field optimizer.learning_rate)" in shown
+
+
+def test_a_run_is_paused_and_resumed_from_its_page(feed: Feed) -> None:
+    job_id = feed.submit("pauses")
+    app = open_run(job_id)
+
+    app.button(key="pause").click().run()
+    assert feed.client.get_job(job_id)["state"] == JobState.PAUSED
+    app.button(key="resume").click().run()
+
+    assert feed.client.get_job(job_id)["state"] == JobState.QUEUED
+
+
+def test_a_run_is_cancelled_only_by_the_second_button(feed: Feed) -> None:
+    job_id = feed.submit("cancels")
+    app = open_run(job_id)
+    assert feed.client.get_job(job_id)["state"] == JobState.QUEUED
+
+    app.button(key="cancel_now").click().run()
+
+    assert feed.client.get_job(job_id)["state"] == JobState.CANCELLED
+
+
+def test_a_refused_action_is_told_and_breaks_nothing(feed: Feed) -> None:
+    job_id = feed.submit("gone")
+    app = open_run(job_id)
+    feed.client.cancel_job(job_id)
+
+    app.button(key="pause").click().run()
+
+    assert not app.exception
+    assert "cancelled" in app.toast[0].value
+
+
+def test_events_are_listed_newest_first_as_plain_text(feed: Feed) -> None:
+    run = feed.begin("events")
+    run.warn("<b>odd</b> *text*")
+
+    app = open_run(run.id)
+
+    messages = list(app.dataframe[0].value["Message"])
+    assert messages[0] == "<b>odd</b> *text*"
+    assert "Training begins" in messages[1]
+
+
+def test_checkpoints_are_listed_with_digest_and_links(feed: Feed) -> None:
+    run = feed.begin("checkpoints")
+    run.take_steps(3)
+    digest = run.save(b"abc", final=True)
+
+    app = open_run(run.id)
+
+    [file] = app.table[0].value.to_dict("records")
+    assert digest in file["SHA-256"]
+    assert "/files/model.safetensors?ticket=" in file["File"]
+    assert "Step 3" in texts(app)
