@@ -47,13 +47,22 @@ def images_say_what_they_are(stages: Stages) -> list[str]:
         for keyword in ("HEALTHCHECK", "CMD"):
             if len([a for a in stages[name].arguments(keyword) if "[" in a]) != 1:
                 complaints.append(f"{name}: needs one {keyword} in exec form")
-        copied = {a.split()[-1] for a in stages[name].arguments("COPY")}
+        copied = copied_files(stages[name])
         files = {w for a in stages[name].arguments("HEALTHCHECK") for w in exec_form(a) if w.endswith(".py")}
         complaints += [f"{name}: its health check runs {file}, which is not copied" for file in files - copied]
         labels = " ".join(label for stage in lineage(stages, name) for label in stage.arguments("LABEL"))
         if f'org.opencontainers.image.version="{read_version()}"' not in labels:
             complaints.append(f"{name}: its version label is not {read_version()}")
     return complaints
+
+
+def copied_files(stage: Stage) -> set[str]:
+    """Where single files of the checkout end up in the image."""
+    found = set()
+    for argument in stage.arguments("COPY"):
+        *sources, target = argument.split()
+        found |= {f"{target.rstrip('/')}/{source.split('/')[-1]}" for source in sources}
+    return found
 
 
 def copies_exist(stages: Stages) -> list[str]:

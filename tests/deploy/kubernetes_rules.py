@@ -8,6 +8,7 @@ from typing import Any
 
 from api.settings import Settings
 from tests.deploy.documents import DEPLOY, Document, exec_form, read_dockerfile, read_kustomization, read_version
+from tests.deploy.image_rules import copied_files
 
 Documents = list[Document]
 
@@ -28,7 +29,7 @@ def images_are_ours(objects: Documents) -> list[str]:
     """Every container runs an image that the kustomization pins to the project's version and the Dockerfile makes."""
     pins = {image["name"]: image["newTag"] for image in read_kustomization()["images"]}
     complaints = [f"{name} is pinned to {tag}" for name, tag in pins.items() if tag != read_version()]
-    for name, container in containers(objects):
+    for name, container in all_containers(objects):
         image = container["image"]
         if image not in pins or image.removeprefix("stapo-") not in read_dockerfile():
             complaints.append(f"{name}: {image} is not pinned or not made here")
@@ -52,7 +53,7 @@ def pods_are_restricted(objects: Documents) -> list[str]:
             complaints.append(f"{name}: holds a token of the cluster")
         complaints += [f"{name}: {key} is not wanted" for key in pod if key.startswith("host")]
         complaints += [f"{name}: hostPath" for volume in pod["volumes"] if "hostPath" in volume]
-    for name, container in containers(objects):
+    for name, container in all_containers(objects):
         wanted = {
             "allowPrivilegeEscalation": False,
             "readOnlyRootFilesystem": True,
@@ -66,7 +67,7 @@ def pods_are_restricted(objects: Documents) -> list[str]:
 def pods_are_bounded(objects: Documents) -> list[str]:
     """Every container asks for and is limited in processor and memory; the worker has a GPU."""
     complaints = []
-    for name, container in containers(objects):
+    for name, container in all_containers(objects):
         for kind in ("requests", "limits"):
             given = container.get("resources", {}).get(kind, {})
             complaints += [f"{name}: no {kind} of {key}" for key in ("cpu", "memory") if key not in given]
@@ -149,6 +150,20 @@ def probes_are_those_of_the_images(objects: Documents) -> list[str]:
     return complaints
 
 
+def pods_wait_for_the_schema(objects: Documents) -> list[str]:
+    """API and worker start only on the schema of their own version, by a script that their image holds."""
+    stages = read_dockerfile()
+    complaints = []
+    for name in ("stapo-api", "stapo-worker"):
+        first = dict(pods(objects))[name].get("initContainers", [{}])[0]
+        script = first.get("command", ["", ""])[1]
+        if not script.endswith("/schema_ready.py") or script not in copied_files(stages[name.removeprefix("stapo-")]):
+            complaints.append(f"{name}: starts before the migration, or its image has no {script!r}")
+        if {"name": "secrets", "mountPath": "/run/secrets", "readOnly": True} not in first.get("volumeMounts", []):
+            complaints.append(f"{name}: cannot ask the database")
+    return complaints
+
+
 def the_worker_has_time_to_drain(objects: Documents) -> list[str]:
     """The pod is killed later than the worker gives up on its trainers."""
     drain_s = float(next(o["data"]["STAPO_DRAIN_S"] for o in objects if o["kind"] == "ConfigMap"))
@@ -190,6 +205,14 @@ def containers(objects: Documents) -> Iterator[tuple[str, Document]]:
             yield name, container
 
 
+def all_containers(objects: Documents) -> Iterator[tuple[str, Document]]:
+    """The same with the containers that run before it."""
+    yield from containers(objects)
+    for name, pod in pods(objects):
+        for container in pod.get("initContainers", []):
+            yield f"{name} ({container['name']})", container
+
+
 def _ports_behind(objects: Documents, selector: Document) -> set[tuple[str, int]]:
     return {
         (port["name"], port["containerPort"])
@@ -229,6 +252,7 @@ RULES = (
     secrets_are_references,
     settings_are_known,
     probes_are_those_of_the_images,
+    pods_wait_for_the_schema,
     the_worker_has_time_to_drain,
     the_dashboard_reaches_the_api_alone,
 )

@@ -32,7 +32,7 @@ FAULTS: list[tuple[Rule, str, str]] = [
     (rules.images_say_what_they_are, "HEALTHCHECK --interval=15s", "# HEALTHCHECK --interval=15s"),
     (rules.images_say_what_they_are, 'image.version="0.1.0"', 'image.version="0.0.9"'),
     (rules.images_say_what_they_are, 'CMD ["python", "-m", "celery"', 'CMD python -m celery -A "'),
-    (rules.images_say_what_they_are, "COPY deploy/worker_health.py /opt/stapo/", "COPY deploy/worker_health.py /opt/"),
+    (rules.images_say_what_they_are, "deploy/worker_health.py /opt/stapo/", "deploy/worker_health.py /opt/"),
     (rules.copies_exist, "COPY worker/ worker/", "COPY workers/ worker/"),
     (rules.copies_exist, "COPY worker/ worker/", "COPY tests/ worker/"),
     (rules.copies_exist, "--from=build-worker", "--from=build-gpu"),

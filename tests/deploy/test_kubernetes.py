@@ -88,6 +88,17 @@ FAULTS: list[tuple[Rule, str, Plant]] = [
         "a liveness probe that asks the database",
         lambda o: container(o, "stapo-worker").update(livenessProbe={"exec": {"command": ["true"]}}),
     ),
+    (rules.pods_wait_for_the_schema, "no wait", lambda o: pod(o, "stapo-worker").pop("initContainers")),
+    (
+        rules.pods_wait_for_the_schema,
+        "no such script",
+        lambda o: pod(o, "stapo-api")["initContainers"][0].update(command=["python", "/opt/schema_ready.py"]),
+    ),
+    (
+        rules.pods_are_restricted,
+        "a container that runs first, with more rights",
+        lambda o: pod(o, "stapo-api")["initContainers"][0].pop("securityContext"),
+    ),
     (
         rules.the_worker_has_time_to_drain,
         "a short grace",
