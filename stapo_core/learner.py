@@ -77,7 +77,7 @@ class Learner:
         self.reference = reference
         self.optimizer = Optimizer(policy.trainable(), config.optimizer)
         self.counters = Counters()
-        self._should_stop = should_stop
+        self.should_stop = should_stop
         self._has_moved = False
 
     def update(self, groups: Sequence[Group]) -> Learned:
@@ -135,7 +135,7 @@ class Learner:
         """One optimizer update, or none where there is nothing finite to learn."""
         learned.learning_rate = self.optimizer.learning_rate
         try:
-            decision = self._accumulate(batch)
+            decision = self.accumulate(batch)
             norm = self._scaled_norm(batch, decision)
         except NotFinite as fault:
             self._skip_not_finite(fault, learned)
@@ -155,7 +155,7 @@ class Learner:
         learned.grad_norms.append(norm)
         learned.records.append(_record(batch, decision))
 
-    def _accumulate(self, batch: MiniBatch) -> Decision:
+    def accumulate(self, batch: MiniBatch) -> Decision:
         """Adds up the gradient of denominator x loss.
 
         Each micro-batch is pushed as it is scored, but for the tokens whose weight hangs on the whole mini-batch.
@@ -262,7 +262,7 @@ class Learner:
 
     def _pause_point(self) -> None:
         """Stops between micro-batches while nothing has changed; after the first update the step is finished."""
-        if not self._has_moved and self._should_stop():
+        if not self._has_moved and self.should_stop():
             raise Stopped
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import torch
 import transformers
 from jaxtyping import Float, Int64
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stapo_core.batch import Piece, TokenStats
@@ -37,7 +38,7 @@ class Policy:
         self.model = model
         self.tokenizer = tokenizer
         self.dtype = dtype
-        self._shares_prompts = shares_prompts(model)
+        self.shares_prompts = shares_prompts(model)
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device, precision: Precision = "auto") -> Policy:
@@ -48,7 +49,7 @@ class Policy:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, use_safetensors=True, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
+        except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder} cannot be loaded as a causal language model: {error}") from error
         model.to(device).eval()  # no dropout: the log-probs of two passes over the same weights must agree
         policy = cls(model, tokenizer, dtype=resolve_precision(precision, device))
@@ -86,7 +87,7 @@ class Policy:
         cache cannot do that take prompt and response together.
         """
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype == torch.bfloat16):
-            hidden = self._shared_hidden(pieces) if self._shares_prompts else self._plain_hidden(pieces)
+            hidden = self._shared_hidden(pieces) if self.shares_prompts else self._plain_hidden(pieces)
         targets = torch.cat([ids for piece in pieces for ids in piece.responses]).to(self.device)
         return token_stats(hidden.to(self.dtype), self.head(temperature), targets)
 

@@ -1,0 +1,212 @@
+"""The loop from end to end on a real model: repeatable, resumable to the bit, stoppable anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from safetensors.torch import load_file
+
+from stapo_core.build import BadInput, build
+from stapo_core.spool import Spool
+from stapo_core.train import Outcome, train
+from tests.stapo_core.tiny import make_run_folder, read_config, read_events
+
+NOT_REPEATABLE = ("speed/", "memory/")
+
+
+def run(run_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+    spool = Spool(run_dir / "events.jsonl")
+    parts = build(read_config(run_dir), run_dir, spool=spool, should_stop=should_stop)
+    try:
+        return train(parts)
+    finally:
+        parts.graders.close()
+        spool.close()
+
+
+def metrics(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
+    """Metrics by kind and step; where a step was done again, what was said last."""
+    return {
+        (event["type"], event["step"]): {
+            key: value for key, value in event["metrics"].items() if not key.startswith(NOT_REPEATABLE)
+        }
+        for event in read_events(run_dir)
+        if event["type"] in ("step", "evaluation")
+    }
+
+
+def final_tensors(run_dir: Path) -> dict[str, Any]:
+    folder = sorted((run_dir / "checkpoints").iterdir())[-1]
+    tensors = load_file(folder / "model.safetensors") | load_file(folder / "trainer" / "state.safetensors")
+    return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
+
+
+class StopAfter:
+    """Asks to stop at the n-th question, and goes on asking."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An uninterrupted run of four steps."""
+    run_dir = make_run_folder(tmp_path_factory.mktemp("whole"))
+    assert run(run_dir) == Outcome(4, "num_steps_reached")
+    return run_dir
+
+
+def test_each_step_is_reported_once_with_evaluations_and_checkpoints_when_due(whole: Path) -> None:
+    events = read_events(whole)
+
+    assert [event["step"] for event in events if event["type"] == "step"] == [1, 2, 3, 4]
+    evaluations = [(event["step"], event["final"]) for event in events if event["type"] == "evaluation"]
+    assert evaluations == [(0, False), (2, False), (4, True)]
+    saved = [(event["step"], event["final"]) for event in events if event["type"] == "checkpoint"]
+    assert saved == [(2, False), (4, True)]
+    assert next(event for event in events if event["type"] == "started")["resume_step"] == 0
+
+
+def test_a_step_reports_every_metric_that_the_dashboard_reads(whole: Path) -> None:
+    step = next(event for event in read_events(whole) if event["type"] == "step")
+    wanted = """reward/mean reward/std reward/groups_without_advantage response/length_mean response/length_max
+        response/truncated policy/entropy policy/loss policy/grad_norm policy/learning_rate policy/clip_low
+        policy/clip_high policy/ratio_max mask/ppm mask/tokens mask/candidates mask/tau_h mask/responses_touched
+        mask/grad_share mask/entropy_change_share mask/inert funnel/tokens funnel/positive_advantage funnel/low_p
+        funnel/low_p_low_h sampler/logp_diff_mean sampler/logp_diff_max tokens/trained tokens/total
+        speed/tokens_per_s speed/step_s speed/sample_s speed/grade_s speed/learn_s speed/publish_s memory/rss_mb"""
+    cells = [f"{p}_p_{h}_h_{sign}" for p in ("low", "high") for h in ("low", "high") for sign in ("pos", "neg")]
+    quadrants = [f"quadrant/{cell}/{value}" for cell in cells for value in ("count", "p", "entropy", "grad_norm")]
+
+    assert {*wanted.split(), *quadrants} <= step["metrics"].keys()
+    assert step["flags"] == []
+    assert step["metrics"]["sampler/logp_diff_max"] < 1e-5
+
+
+def test_the_same_seed_gives_the_same_curve_and_weights_bit_for_bit(whole: Path, tmp_path: Path) -> None:
+    again = make_run_folder(tmp_path)
+    run(again)
+
+    assert metrics(again) == metrics(whole)
+    assert final_tensors(again) == final_tensors(whole)
+
+
+@pytest.mark.parametrize("question", [0, 9, 16, 19, 40, 52, 70, 95])
+def test_a_run_stopped_anywhere_and_resumed_equals_one_that_never_stopped(
+    whole: Path, tmp_path: Path, question: int
+) -> None:
+    run_dir = make_run_folder(tmp_path)
+
+    stopped = run(run_dir, StopAfter(question))
+    finished = run(run_dir)
+
+    assert stopped.reason == "stopped"
+    assert finished == Outcome(4, "num_steps_reached")
+    assert metrics(run_dir) == metrics(whole)
+    assert final_tensors(run_dir) == final_tensors(whole)
+
+
+def test_a_window_of_entropies_and_a_steered_threshold_survive_a_stop(tmp_path: Path) -> None:
+    algorithm = {"kind": "stapo", "tau_p": 0.02, "entropy_window": 3, "target_ppm": 5000.0}
+    whole, cut = (make_run_folder(tmp_path / name, algorithm=algorithm) for name in ("whole", "cut"))
+    run(whole)
+
+    run(cut, StopAfter(60))
+    run(cut)
+
+    assert metrics(cut) == metrics(whole)
+    assert final_tensors(cut) == final_tensors(whole)
+
+
+def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(whole: Path, tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path)
+    run(run_dir)
+    (run_dir / "checkpoints" / "step-000004" / "model.safetensors").write_bytes(b"")
+
+    assert run(run_dir) == Outcome(4, "num_steps_reached")
+
+    started = [event["resume_step"] for event in read_events(run_dir) if event["type"] == "started"]
+    assert started == [0, 2]
+    assert final_tensors(run_dir) == final_tensors(whole)
+
+
+def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Path) -> None:
+    table = pq.read_table(whole / "rollouts" / "step-000002.parquet").to_pydict()
+    step = next(event for event in read_events(whole) if event["type"] == "step" and event["step"] == 2)
+
+    assert sorted(path.name for path in (whole / "rollouts").iterdir()) == [
+        "step-000002.parquet",
+        "step-000004.parquet",
+    ]
+    assert len(table["token"]) == step["metrics"]["tokens/trained"]
+    assert sum(table["masked"]) == step["metrics"]["mask/tokens"]
+    for positive, low_p, low_h, masked in zip(
+        table["positive_advantage"], table["low_p"], table["low_h"], table["masked"], strict=True
+    ):
+        assert masked == (positive and low_p and low_h)
+
+
+ALGORITHMS = ["grpo", "justrl", "entropy20", "dr_grpo", "gspo", "cispo", "taco", "full_mask", "random", "negative"]
+
+
+@pytest.mark.parametrize("kind", ALGORITHMS)
+def test_every_algorithm_trains_a_step(kind: str, tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path, algorithm={"kind": kind}, num_steps=1, evaluation={}, record_rollouts_every=0)
+
+    assert run(run_dir) == Outcome(1, "num_steps_reached")
+
+
+def refused(run_dir: Path) -> BadInput:
+    with pytest.raises(BadInput) as caught:
+        run(run_dir)
+    return caught.value
+
+
+def test_a_malformed_row_is_refused_with_its_line(tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path)
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write('\n{"prompt": ')
+
+    error = refused(run_dir)
+
+    assert (error.param, error.code) == ("training_file", "invalid_data")
+    assert "line 25" in str(error)
+
+
+def test_a_row_without_the_field_that_the_grader_reads_is_refused(tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path)
+    (tmp_path / "valid.jsonl").write_text('{"prompt": "1+1="}\n')
+
+    error = refused(run_dir)
+
+    assert error.param == "validation_file"
+    assert "'answer'" in str(error)
+
+
+def test_more_tokens_than_the_model_can_take_are_refused_with_a_number_that_works(tmp_path: Path) -> None:
+    batch = {"num_prompts": 4, "group_size": 4, "max_tokens_per_microbatch": 512}
+    run_dir = make_run_folder(tmp_path, batch=batch, sampling={"max_prompt_tokens": 8, "max_response_tokens": 121})
+
+    error = refused(run_dir)
+
+    assert error.param == "train.sampling.max_response_tokens"
+    assert "at most 120" in str(error)
+
+
+def test_a_step_larger_than_the_file_is_refused(tmp_path: Path) -> None:
+    assert refused(make_run_folder(tmp_path, batch={"num_prompts": 25})).param == "train.batch.num_prompts"
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path)
+    (tmp_path / "model" / "config.json").unlink()
+
+    assert refused(run_dir).param == "model"
