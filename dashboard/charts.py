@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -39,12 +39,21 @@ class Row:
     dense: bool = field(default=True)
 
 
-def run_rows(algorithm: str) -> list[Row]:
-    """The panels of a run page; a mask is drawn only for algorithms that have one."""
-    masks = algorithm == "stapo"
+_MASKING = frozenset({"stapo", "entropy20", "full_mask", "random", "high_entropy", "negative"})
+"""Algorithms that give some tokens no weight."""
+
+
+def run_rows(algorithm: Mapping[str, Any]) -> list[Row]:
+    """The panels of a run page for an algorithm's resolved config: a mask or a KL only where there is one."""
+    masks = algorithm.get("kind", "stapo") in _MASKING
+    has_reference = bool(algorithm.get("kl_coefficient"))
     return [
         Row("Learning", [_REWARD, _ENTROPY, *([_MASK] if masks else []), _LENGTH], dense=False),
-        Row("Stability", [_GRAD_NORM, _CLIP, _MISMATCH, *([_MASK_SHARE] if masks else [])]),
+        Row(
+            "Stability",
+            [_GRAD_NORM, _CLIP, _MISMATCH, *([_MASK_SHARE] if masks else []), *([_KL] if has_reference else [])],
+        ),
+        Row("Quadrants of tokens by probability and entropy", [_quadrants(*figure) for figure in _QUADRANT_FIGURES]),
         Row("Signal", [_GROUPS, _SPREAD, _TRUNCATED, *([_FUNNEL] if masks else [])]),
         Row("Speed", [_THROUGHPUT, _STEP_TIME, _MEMORY]),
     ]
@@ -65,6 +74,25 @@ def sparkline(rows: Sequence[dict[str, Any]], key: str, *, max_points: int = 40)
     return [values[round(index * stride)] for index in range(max_points)]
 
 
+def _quadrants(title: str, sign: str, figure: str, unit: str) -> Panel:
+    names = {"low_p_low_h": "p↓ H↓", "low_p_high_h": "p↓ H↑", "high_p_low_h": "p↑ H↓", "high_p_high_h": "p↑ H↑"}
+    return Panel(
+        title,
+        [Series(f"quadrant/{cell}_{sign}/{figure}", name) for cell, name in names.items()],
+        unit=unit,
+        scale="log",
+        color=1,
+        note="Tokens by probability below or above tau_p and entropy below or above tau_h.",
+    )
+
+
+_QUADRANT_FIGURES = (
+    ("Gradient norm, A > 0", "pos", "grad_norm", "mean, log axis"),
+    ("Gradient norm, A < 0", "neg", "grad_norm", "mean, log axis"),
+    ("Tokens, A > 0", "pos", "count", "log axis"),
+    ("Tokens, A < 0", "neg", "count", "log axis"),
+)
+_KL = Panel("KL to the base model", [Series("policy/kl", "k3")], unit="nats per token", color=2)
 _REWARD = Panel(
     "Reward",
     [Series("reward/mean", "train"), Series("eval/reward_mean", "validation", "evaluation")],

@@ -40,10 +40,15 @@ def state_look(state: str) -> StateLook:
     return STATES.get(state, StateLook(state.replace("_", " ").capitalize(), "gray", ":material/help:"))
 
 
+def algorithm_config(job: dict[str, Any]) -> dict[str, Any]:
+    """The algorithm and its constants in a job of the wire."""
+    config = job.get("method", {}).get("reinforcement", {}).get("config") or {}
+    return dict(config.get("algorithm") or {})
+
+
 def algorithm_of(job: dict[str, Any]) -> str:
     """The algorithm's name in a job of the wire."""
-    config = job.get("method", {}).get("reinforcement", {}).get("config") or {}
-    return str(config.get("algorithm", {}).get("kind", "stapo"))
+    return str(algorithm_config(job).get("kind", "stapo"))
 
 
 def run_name(job: dict[str, Any]) -> str:

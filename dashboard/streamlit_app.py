@@ -24,6 +24,13 @@ page = st.navigation(
             help="One run: live curves, events, checkpoints and its resolved configuration.",
         ),
         st.Page(
+            "views/new.py",
+            title="New run",
+            icon=":material/add_circle:",
+            url_path="new",
+            help="Choose a model, upload problems, say what is rewarded and how to train; submit, or copy the request.",
+        ),
+        st.Page(
             "views/system.py",
             title="System",
             icon=":material/dns:",

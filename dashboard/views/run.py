@@ -180,7 +180,7 @@ def curves(job_id: str) -> None:
         ticket, saved = st.session_state[f"board:{job_id}"]
     live_chart(
         Source(service.job_url(job_id), ticket.text, active=job["state"] not in formats.ENDED),
-        run_rows(formats.algorithm_of(job)),
+        run_rows(formats.algorithm_config(job)),
         checkpoints=sorted(checkpoint["step_number"] for checkpoint in saved),
         key=f"board-{job_id}",
     )

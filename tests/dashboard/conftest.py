@@ -19,6 +19,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from api.store.database import Database
+from client.chromium import find_browser
 from client.http import Client
 from tests.conftest import find_free_port, make_home
 from tests.dashboard.runs import Feed
@@ -133,9 +134,9 @@ def dashboard_url(service: Service, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     """Headless Chromium: the machine's own where it has one."""
-    own = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    own = find_browser()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=own, args=BROWSER_ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=str(own) if own else None, args=BROWSER_ARGUMENTS)
         yield browser
         browser.close()
 

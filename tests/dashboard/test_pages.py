@@ -179,3 +179,44 @@ def test_checkpoints_are_listed_with_digest_and_links(feed: Feed) -> None:
     assert digest in file["SHA-256"]
     assert "/files/model.safetensors?ticket=" in file["File"]
     assert "Step 3" in texts(app)
+
+
+def test_a_run_is_submitted_from_the_form_with_what_was_changed_in_it(feed: Feed, tmp_path: Path) -> None:
+    problems = tmp_path / "sums.jsonl"
+    problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
+    file_id = feed.client.upload_file(problems)["id"]
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+    assert not app.exception
+    assert app.button(key="submit").disabled
+
+    app.selectbox(key="model").select("other").run()
+    app.text_input(key="name").input("from-the-form").run()
+    app.selectbox(key="training_file").select(file_id).run()
+    app.number_input(key="algorithm_stapo_tau_p").set_value(0.01).run()
+    app.number_input(key="train_batch_batch_num_prompts").set_value(4).run()
+    app.button(key="submit").click().run()
+
+    assert not app.exception
+    [job] = [job for job in feed.client.list_jobs()["data"] if job["suffix"] == "from-the-form"]
+    feed.client.cancel_job(job["id"])
+    config = job["method"]["reinforcement"]["config"]
+    assert (job["model"], job["training_file"]) == ("other", file_id)
+    assert config["algorithm"]["tau_p"] == 0.01
+    assert config["batch"]["num_prompts"] == 4
+    assert config["num_steps"] == 2  # 8 rows by 4 a step
+    assert job["method"]["reinforcement"]["grader"]["reference"] == "{{item.answer}}"
+
+
+def test_a_form_that_is_refused_says_which_field_and_keeps_what_was_written(feed: Feed, tmp_path: Path) -> None:
+    problems = tmp_path / "sums.jsonl"
+    problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
+    file_id = feed.client.upload_file(problems)["id"]
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+    app.selectbox(key="training_file").select(file_id).run()
+    app.number_input(key="train_batch_batch_num_minibatches").set_value(7).run()
+
+    app.button(key="submit").click().run()
+
+    assert not app.exception
+    assert "num_minibatches 7 does not divide num_prompts 64" in app.error[0].value.replace("\\", "")
+    assert app.number_input(key="train_batch_batch_num_minibatches").value == 7

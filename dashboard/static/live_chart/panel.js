@@ -7,6 +7,7 @@ import { extent, nearest, runsOf, smooth, window as indexWindow } from "./series
 import { DASHES } from "./theme.js";
 
 const EDGE = { left: 52, right: 12, top: 8, bottom: 22 };
+const MARK = 6;
 const DRAG_PX = 5;
 
 export class Panel {
@@ -150,36 +151,47 @@ export class Panel {
 
   drawCurve(curve, width) {
     const { context } = this;
+    const evaluation = curve.series.kind === "evaluation";
+    const dots = curve.smoothed && this.spec.scale === "log";
+    context.lineJoin = "round";
+    context.strokeStyle = curve.color;
+    this.clipped(0, () => {
+      if (evaluation) this.stroke(curve, curve.raw, width, { alpha: 0.55, lineWidth: 1.25, dash: [4, 4] });
+      else if (!curve.smoothed) this.stroke(curve, curve.raw, width, { alpha: 1, lineWidth: 1.5, dash: curve.dash });
+      else if (!dots) this.stroke(curve, curve.raw, width, { alpha: 0.28, lineWidth: 1, dash: [] });
+    });
+    this.clipped(MARK, () => {
+      if (evaluation) this.drawDiamonds(curve);
+      if (dots) this.drawDots(curve, width);
+    });
+    this.clipped(0, () => {
+      if (curve.smoothed) this.stroke(curve, curve.smoothed, width, { alpha: 1, lineWidth: 2, dash: curve.dash });
+    });
+  }
+
+  // Lines end at the plot's edge; a mark that stands on the edge is drawn whole.
+  clipped(room, draw) {
+    const { context } = this;
     context.save();
     context.beginPath();
-    context.rect(EDGE.left, EDGE.top - 4, this.right - EDGE.left, this.bottom - EDGE.top + 8);
+    context.rect(EDGE.left - room, 0, this.right - EDGE.left + 2 * room, this.bottom + MARK);
     context.clip();
-    context.strokeStyle = curve.color;
-    context.lineJoin = "round";
-    if (curve.series.kind === "evaluation") {
-      this.stroke(curve, curve.raw, width, { alpha: 0.55, lineWidth: 1.25, dash: [4, 4] });
-      this.drawDiamonds(curve);
-    } else if (curve.smoothed) {
-      this.drawRaw(curve, width);
-      this.stroke(curve, curve.smoothed, width, { alpha: 1, lineWidth: 2, dash: curve.dash });
-    } else {
-      this.stroke(curve, curve.raw, width, { alpha: 1, lineWidth: 1.5, dash: curve.dash });
-    }
+    draw();
     context.restore();
   }
 
-  // Behind the smoothed line: a thin line; on a log axis points, for lines down to zero would hide everything.
-  drawRaw(curve, width) {
-    if (this.spec.scale !== "log") {
-      this.stroke(curve, curve.raw, width, { alpha: 0.28, lineWidth: 1, dash: [] });
-      return;
-    }
+  // On a log axis the raw values are points: lines down to zero would hide everything.
+  drawDots(curve, width) {
     const { context, x, y } = this;
-    context.globalAlpha = 0.4;
-    for (const run of runsOf(curve.xs, curve.raw, indexWindow(curve.xs, x.low, x.high), x.toPixel, width)) {
-      for (const [px, value] of run) disc(context, [px, y.toPixel(value)], 1.6, curve.color);
+    context.globalAlpha = 0.45;
+    for (const run of runsOf(curve.xs, curve.raw, this.span(curve.xs), x.toPixel, width)) {
+      for (const [px, value] of run) disc(context, [px, y.toPixel(value)], 1.8, curve.color);
     }
     context.globalAlpha = 1;
+  }
+
+  span(xs) {
+    return indexWindow(xs, this.x.low, this.x.high);
   }
 
   stroke({ xs }, values, width, { alpha, lineWidth, dash }) {
@@ -187,7 +199,7 @@ export class Panel {
     context.globalAlpha = alpha;
     context.lineWidth = lineWidth;
     context.setLineDash(dash);
-    for (const run of runsOf(xs, values, indexWindow(xs, x.low, x.high), x.toPixel, width)) {
+    for (const run of runsOf(xs, values, this.span(xs), x.toPixel, width)) {
       context.beginPath();
       run.forEach(([px, value], at) => (at ? context.lineTo(px, y.toPixel(value)) : context.moveTo(px, y.toPixel(value))));
       context.stroke();
@@ -199,7 +211,7 @@ export class Panel {
 
   drawDiamonds({ xs, raw, color }) {
     const { context, x, y, board } = this;
-    const [first, end] = indexWindow(xs, x.low, x.high);
+    const [first, end] = this.span(xs);
     const stride = Math.ceil((end - first) / 60);
     context.lineWidth = 1.75;
     for (let i = first; i < end; i += stride) {

@@ -1,0 +1,148 @@
+"""The settings of a job as fields of a form, read from the config's own definition. Pure: no Streamlit, no HTTP.
+
+A field's sentence, bounds and default are the config's; none is written a second time here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter
+
+from stapo_core.config import Algorithm, Grader, TrainConfig
+
+JsonObject = dict[str, Any]
+Kind = Literal["integer", "number", "string", "boolean", "choice"]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One field: what it takes, what it is when left alone, and its sentence."""
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    """The least value, or the bound that it must lie above; the service tells which."""
+    maximum: float | None = None
+    is_optional: bool = False
+    """May be left out; `default` is then None."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One algorithm or grader: its name, its sentence and its fields."""
+
+    name: str
+    help: str
+    settings: tuple[Setting, ...]
+
+
+@cache
+def algorithms() -> dict[str, Variant]:
+    """Every algorithm a job can choose, by name."""
+    return _variants(TypeAdapter(Algorithm).json_schema(), "kind")
+
+
+@cache
+def graders() -> dict[str, Variant]:
+    """Every grader a job can choose, by name."""
+    return _variants(TypeAdapter(Grader).json_schema(), "type")
+
+
+@cache
+def sections() -> dict[str, Variant]:
+    """The groups of training settings beside the algorithm; the key "" holds those without a group."""
+    schema = TrainConfig.model_json_schema()
+    groups: dict[str, Variant] = {}
+    loose = []
+    for name, field in schema["properties"].items():
+        if "$ref" in field:
+            definition = _resolve(field["$ref"], schema)
+            groups[name] = Variant(name, definition.get("description", ""), _settings(definition))
+        elif name != "algorithm":
+            loose.append(_setting(name, field, is_required=False))
+    return {"": Variant("", "", tuple(loose)), **groups}
+
+
+def changed(values: Mapping[str, Any], variant: Variant) -> JsonObject:
+    """The values that differ from their defaults: what must be said for the rest to stay as it is."""
+    return {each.name: values[each.name] for each in variant.settings if values.get(each.name) != each.default}
+
+
+def job_body(
+    *, model: str, files: Mapping[str, str | None], grader: JsonObject, config: JsonObject, name: str = ""
+) -> JsonObject:
+    """The request that creates a job; `files` are ids by their field's name. Empty parts are left out."""
+    body: JsonObject = {"model": model, **{param: file for param, file in files.items() if file}}
+    if name:
+        body["suffix"] = name
+    reinforcement = {"grader": grader, "config": {part: value for part, value in config.items() if value != {}}}
+    return body | {"method": {"type": "reinforcement", "reinforcement": reinforcement}}
+
+
+def as_curl(body: JsonObject, api_url: str) -> str:
+    """The same request for a shell; the key is read from the environment."""
+    text = json.dumps(body, indent=2, ensure_ascii=False).replace("'", "'\\''")
+    return (
+        f"curl {api_url}/v1/fine_tuning/jobs \\\n"
+        '  -H "Authorization: Bearer $STAPO_API_KEY" \\\n'
+        '  -H "Content-Type: application/json" \\\n'
+        f"  -d '{text}'"
+    )
+
+
+def as_python(body: JsonObject, api_url: str) -> str:
+    """The same request with the official client of the dialect."""
+    arguments = "".join(f"    {name}={value!r},\n" for name, value in body.items())
+    return (
+        "import os\nfrom openai import OpenAI\n\n"
+        f'client = OpenAI(base_url="{api_url}/v1", api_key=os.environ["STAPO_API_KEY"])\n'
+        f"job = client.fine_tuning.jobs.create(\n{arguments})\n"
+    )
+
+
+# --- reading a schema ---------------------------------------------------------------------------------------------
+
+
+def _variants(schema: JsonObject, tag: str) -> dict[str, Variant]:
+    variants = {}
+    for name, reference in schema["discriminator"]["mapping"].items():
+        definition = _resolve(reference, schema)
+        settings = tuple(each for each in _settings(definition) if each.name not in (tag, "name"))
+        variants[name] = Variant(name, definition.get("description", ""), settings)
+    return variants
+
+
+def _resolve(reference: str, schema: JsonObject) -> JsonObject:
+    definition: JsonObject = schema["$defs"][reference.rpartition("/")[2]]
+    return definition
+
+
+def _settings(definition: JsonObject) -> tuple[Setting, ...]:
+    required = definition.get("required", [])
+    return tuple(
+        _setting(name, field, is_required=name in required) for name, field in definition["properties"].items()
+    )
+
+
+def _setting(name: str, field: JsonObject, *, is_required: bool) -> Setting:
+    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
+    kind = kinds[0]
+    choices = tuple(str(choice) for choice in kind.get("enum", []))
+    return Setting(
+        name=name,
+        kind="choice" if choices else kind["type"],
+        default=choices[0] if is_required and choices else field.get("default"),
+        help=field.get("description", ""),
+        choices=choices,
+        minimum=kind.get("minimum", kind.get("exclusiveMinimum")),
+        maximum=kind.get("maximum", kind.get("exclusiveMaximum")),
+        is_optional=len(kinds) < len(field.get("anyOf", [field])),
+    )
