@@ -52,6 +52,25 @@ def test_files() -> list[Path]:
     return sorted((ROOT / "tests").rglob("*.py"))
 
 
+def other_files() -> list[Path]:
+    """What else people write here: pages, images, manifests, documents."""
+    patterns = (
+        "dashboard/**/*.js",
+        "dashboard/**/*.css",
+        "deploy/**/*",
+        ".ci/*",
+        "*.md",
+        "*.yml",
+        "*.toml",
+        "Makefile",
+    )
+    return sorted({file for pattern in patterns for file in ROOT.glob(pattern) if is_text(file)})
+
+
+def is_text(file: Path) -> bool:
+    return file.is_file() and file.suffix != ".pyc" and "secrets" not in file.parts
+
+
 def files_are_short(path: Path, text: str) -> list[str]:
     """A file has at most 400 lines."""
     lines = text.count("\n")

@@ -29,6 +29,12 @@ def test_every_test_file_keeps_the_rule(rule: Rule) -> None:
     assert [complaint for file in files for complaint in rule(file.relative_to(ROOT), file.read_text())] == []
 
 
+def test_no_page_manifest_or_document_holds_unfinished_work() -> None:
+    files = rules.other_files()
+    assert {"board.js", "Dockerfile", "docker-compose.yml", "Makefile", "worker.yaml"} <= {file.name for file in files}
+    assert [c for file in files for c in rules.work_is_finished(file.relative_to(ROOT), file.read_text())] == []
+
+
 FAULTS: list[tuple[Rule, str, str]] = [
     (rules.files_are_short, "api/main.py", "x = 1\n" * 401),
     (rules.functions_are_short, "api/main.py", LONG_FUNCTION),
