@@ -64,6 +64,7 @@ class Supervisor:
         prepare_home(home, nobody() if os.geteuid() == 0 else None)
         with _one_supervisor(home) as lock, _no_leftovers(home, self._is_stopping) as children:
             lock.write_pid(os.getpid())
+            record_path(home).unlink(missing_ok=True)  # of a supervisor that was killed
             self._held_fds = (children.fd,)
             check_port_is_free(self._settings.api_port, "API", "--port or STAPO_API_PORT")
             check_port_is_free(self._settings.dashboard_port, "dashboard", "--dashboard-port or STAPO_DASHBOARD_PORT")

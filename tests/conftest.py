@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import socket
@@ -16,7 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from client.running import RunningPlatform, start_platform
 from client.servers import Server, start_postgres, start_valkey
+from client.settings import read_settings
 
 
 def make_home() -> Path:
@@ -74,13 +75,12 @@ def valkey_url(valkey_server: Server) -> str:
 def migrated_database(postgres_server: Server, valkey_url: str, session_home: Path) -> str:
     """The URL of a database at the newest schema: the template of `fresh_database`; let nobody connect to it."""
     url = _create_database(postgres_server.url, template="template0")
-    if importlib.util.find_spec("api.store.migrate") is not None:
-        env = os.environ | {
-            "STAPO_HOME": str(session_home),
-            "STAPO_DATABASE_URL": url,
-            "STAPO_BROKER_URL": valkey_url,
-        }
-        subprocess.run([sys.executable, "-m", "api.store.migrate"], env=env, check=True)
+    env = os.environ | {
+        "STAPO_HOME": str(session_home),
+        "STAPO_DATABASE_URL": url,
+        "STAPO_BROKER_URL": valkey_url,
+    }
+    subprocess.run([sys.executable, "-m", "api.store.migrate"], env=env, check=True)
     return url
 
 
@@ -91,6 +91,19 @@ def fresh_database(migrated_database: str) -> Iterator[str]:
     yield url
     with _connect_to_admin(url) as connection:
         connection.execute(f"DROP DATABASE {_database_of(url)} WITH (FORCE)".encode())
+
+
+@pytest.fixture(scope="session")
+def platform() -> Iterator[RunningPlatform]:
+    """The whole platform as `stapo up` runs it, in a state folder and on ports of its own, shared by the session."""
+    folder = make_home()
+    settings = read_settings(
+        os.environ | {"STAPO_HOME": str(folder)}, api_port=find_free_port(), dashboard_port=find_free_port()
+    )
+    running = start_platform(settings)
+    yield running
+    running.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
