@@ -103,7 +103,7 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag) -> int:
         return EXIT_CRASHED
     finally:
         if run is not None:
-            run.graders.close()
+            run.grading.close()
             run.sampler.close()
     spool.emit(Finished, step=outcome.step, reason=outcome.reason)
     return EXIT_DONE if outcome.reason == "num_steps_reached" else EXIT_STOPPED

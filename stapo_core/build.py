@@ -22,10 +22,13 @@ from stapo_core.evaluation import Evaluator
 from stapo_core.events import Started
 from stapo_core.graders import GraderPool, build_grader, item_fields
 from stapo_core.graders.templates import TemplateError
+from stapo_core.grading import Grading, Overlong
 from stapo_core.learner import Learner
 from stapo_core.policy import ModelError, Policy, check_folder, load_tokenizer
 from stapo_core.recording import Recorder
+from stapo_core.refill import Refill, ReplaceIdle, keep_all
 from stapo_core.report import Report
+from stapo_core.rollout import Sampler
 from stapo_core.rollout.prompts import encode_prompts
 from stapo_core.rollout.transformers_sampler import TransformersSampler
 from stapo_core.spool import Spool
@@ -48,19 +51,21 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     torch.manual_seed(config.seed)
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
-    graders = _graders(config)
+    pool = _graders(config)
     prompts, problems = _prompts(config)
     num_steps = config.train.num_steps or max(1, config.num_epochs * len(prompts) // config.train.batch.num_prompts)
     checkpoints = Checkpoints(run_dir, config.train.checkpoint, spool=spool)
     saved = checkpoints.newest()
-    learner = _learner(config, device, saved, should_stop)
+    learner = _learner(config, device, saved, num_steps=num_steps, should_stop=should_stop)
     recorder = Recorder(run_dir, learner.policy.tokenizer, every=config.train.record_rollouts_every)
     report = Report(spool, recorder)
     sampler = _sampler(learner.policy, config, should_stop)
+    algorithm = config.train.algorithm
+    grading = Grading(pool, report, Overlong(config.train.sampling.max_response_tokens, algorithm.overlong_share))
     evaluator = Evaluator(
         problems,
         sampler=sampler,
-        graders=graders,
+        grading=Grading(pool, report),
         report=report,
         config=config.train.evaluation,
         seed=config.seed,
@@ -69,7 +74,8 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     run = Run(
         prompts=prompts,
         sampler=sampler,
-        graders=graders,
+        grading=grading,
+        refill=_refill(config, prompts, sampler, grading, report),
         learner=learner,
         evaluator=evaluator,
         checkpoints=checkpoints,
@@ -130,17 +136,28 @@ def _read(path: Path, param: str, config: RunConfig, tokenizer: Any) -> list[Pro
         raise BadInput(f"{path.name}: {error}", code="invalid_data", param=param) from error
 
 
-def _learner(config: RunConfig, device: torch.device, saved: Saved | None, should_stop: Callable[[], bool]) -> Learner:
+def _learner(
+    config: RunConfig, device: torch.device, saved: Saved | None, *, num_steps: int, should_stop: Callable[[], bool]
+) -> Learner:
     """The learner, with the weights and the state of the checkpoint where there is one."""
     algorithm = compose(config)
     try:
         policy = Policy.load(saved.folder if saved else config.model, device=device, precision=config.train.dtype)
+        if config.train.gradient_checkpointing:
+            policy.checkpoint_gradients()
         reference = None
         if algorithm.needs_reference:
             reference = Policy.load(config.model, device=device, precision=config.train.dtype).freeze()
     except ModelError as error:
         raise BadInput(str(error), code="invalid_model", param="model") from error
-    learner = Learner(policy, algorithm, config=config.train, reference=reference, should_stop=should_stop)
+    learner = Learner(
+        policy,
+        algorithm,
+        config=config.train,
+        num_steps=num_steps,
+        reference=reference,
+        should_stop=should_stop,
+    )
     if saved:
         learner.load_state(saved.state)
     return learner
@@ -159,6 +176,13 @@ def _sampler(policy: Policy, config: RunConfig, should_stop: Callable[[], bool])
     )
     sampler.load(policy.weights(), version=0)
     return sampler
+
+
+def _refill(config: RunConfig, prompts: list[Prompt], sampler: Sampler, grading: Grading, report: Report) -> Refill:
+    rounds = config.train.algorithm.dynamic_sampling_rounds
+    if rounds == 0:
+        return keep_all
+    return ReplaceIdle(prompts, sampler=sampler, grading=grading, report=report, max_rounds=rounds)
 
 
 def _announce(run: Run, spool: Spool) -> None:

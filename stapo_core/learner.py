@@ -68,6 +68,7 @@ class Learner:
         algorithm: Algorithm,
         *,
         config: TrainConfig,
+        num_steps: int,
         reference: Policy | None = None,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -75,13 +76,14 @@ class Learner:
         self.algorithm = algorithm
         self.config = config
         self.reference = reference
-        self.optimizer = Optimizer(policy.trainable(), config.optimizer)
+        num_updates = num_steps * config.batch.num_minibatches * config.batch.num_passes
+        self.optimizer = Optimizer(policy.trainable(), config.optimizer, num_updates_in_all=num_updates)
         self.counters = Counters()
         self.should_stop = should_stop
         self._has_moved = False
 
     def update(self, groups: Sequence[Group]) -> Learned:
-        """Learns from graded groups, one optimizer update per mini-batch.
+        """Learns from graded groups, one optimizer update per mini-batch and pass; reports the last pass.
 
         Raises Stopped (nothing has changed then) when asked to stop before the first update, and Diverged.
         """
@@ -91,11 +93,17 @@ class Learner:
             self._score_reference(batch)
         for batch in batches[1:]:  # the first meets the policy before it moves: its current log-probs are the old ones
             self._score_old(batch)
+        for _ in range(self.config.batch.num_passes):
+            learned = self._pass(batches)
+        self.counters.num_tokens += sum(len(record.weights) for record in learned.records)
+        learned.num_tokens_total = self.counters.num_tokens
+        return learned
+
+    def _pass(self, batches: Sequence[MiniBatch]) -> Learned:
         learned = Learned()
         for batch in batches:
             self._learn(batch, learned)
-        self.counters.num_tokens += sum(len(record.weights) for record in learned.records)
-        learned.num_tokens_total = self.counters.num_tokens
+            batch.set_old(batch.tokens.old_logprobs.clone())  # what was current at the first pass stays the old policy
         return learned
 
     def state(self) -> TrainerState:

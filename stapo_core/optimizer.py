@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
 
 from stapo_core.config import OptimizerConfig
 
+_SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1.0 - done,
+    "cosine": lambda done: 0.5 * (1.0 + math.cos(math.pi * done)),
+}
+"""Share of the full rate by share of the updates after warm-up that are done."""
+
 
 class Optimizer:
     """Moves the parameters by the gradients that lie in them; `num_updates` counts the calls of `step` and `skip`."""
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig) -> None:
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], config: OptimizerConfig, *, num_updates_in_all: int
+    ) -> None:
         self.config = config
+        self.num_updates_in_all = num_updates_in_all
         self.parameters = dict(parameters)
         self.num_updates = 0
         matrices = [parameter for parameter in self.parameters.values() if parameter.ndim >= 2]
@@ -28,9 +39,12 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next update: a linear rise over `warmup_steps` updates, then constant."""
-        share = min(1.0, (self.num_updates + 1) / max(1, self.config.warmup_steps))
-        return self.config.learning_rate * share
+        """The rate of the next update: a linear rise over `warmup_steps` updates, then the schedule."""
+        warmup = self.config.warmup_steps
+        if self.num_updates < warmup:
+            return self.config.learning_rate * (self.num_updates + 1) / warmup
+        done = (self.num_updates - warmup) / max(1, self.num_updates_in_all - warmup)
+        return self.config.learning_rate * _SCHEDULES[self.config.schedule](min(1.0, done))
 
     def scale_gradients(self, factor: float) -> float:
         """Multiplies every gradient by `factor` and returns their global norm after it."""

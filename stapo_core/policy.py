@@ -75,6 +75,17 @@ class Policy:
         """Every weight by name, for a sampler; a tied head appears under both its names."""
         return dict(self.model.state_dict())
 
+    def checkpoint_gradients(self) -> None:
+        """Recomputes activations in the backward pass; each prompt is then read again for each of its responses."""
+        for module in self.model.modules():  # checkpointing works in training mode alone, where dropout would act
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+            if hasattr(module, "attention_dropout"):
+                module.attention_dropout = 0.0
+        self.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.model.train()
+        self.shares_prompts = False
+
     def freeze(self) -> Policy:
         """Turns its gradients off for good and returns it: a reference model."""
         self.model.requires_grad_(False)

@@ -20,8 +20,14 @@ from stapo_core.learner import Learned
 from stapo_core.recording import Recorder
 from stapo_core.spool import Spool
 
-Lap = Literal["sample", "grade", "learn", "publish"]
-_STAGES: dict[Lap, Stage] = {"sample": "sampling", "grade": "grading", "learn": "learning", "publish": "exporting"}
+Lap = Literal["sample", "grade", "refill", "learn", "publish"]
+_STAGES: dict[Lap, Stage] = {
+    "sample": "sampling",
+    "grade": "grading",
+    "refill": "sampling",
+    "learn": "learning",
+    "publish": "exporting",
+}
 
 
 class Report:
@@ -32,6 +38,7 @@ class Report:
         self._spool = spool
         self._recorder = recorder
         self._laps: dict[str, float] = {}
+        self._notes: Metrics = {}
 
     def enter(self, stage: Stage, step: int) -> None:
         """Says which part of the work begins."""
@@ -46,6 +53,10 @@ class Report:
         yield
         self._laps[name] = time.perf_counter() - started
 
+    def note(self, metrics: Metrics) -> None:
+        """Adds metrics to those of the step in hand."""
+        self._notes |= metrics
+
     def step_done(self, step: int, groups: Sequence[Group], learned: Learned) -> None:
         """Emits the step's metrics and warnings, and records its tokens when that is due."""
         for message in learned.warnings:
@@ -53,7 +64,8 @@ class Report:
         metrics = {**_rewards(groups), **_responses(groups), **_learning(learned)}
         metrics["tokens/trained"] = float(sum(len(record.weights) for record in learned.records))
         metrics["tokens/total"] = float(learned.num_tokens_total)
-        metrics |= self._speed(groups)
+        metrics |= {**self._notes, **self._speed(groups)}
+        self._notes = {}
         values, flags = without_non_finite(metrics)
         self._spool.emit(StepDone, step=step, metrics=values, flags=flags)
         if learned.is_whole and self._recorder.is_due(step):

@@ -10,8 +10,9 @@ from stapo_core import data
 from stapo_core.batch import Prompt
 from stapo_core.checkpoint import Checkpoints, TrainerState
 from stapo_core.evaluation import Evaluator
-from stapo_core.graders import GraderPool
+from stapo_core.grading import Grading
 from stapo_core.learner import Learner
+from stapo_core.refill import Refill
 from stapo_core.report import Report
 from stapo_core.rollout import Draw, Sampler, Stopped
 
@@ -30,7 +31,8 @@ class Run:
 
     prompts: Sequence[Prompt]
     sampler: Sampler
-    graders: GraderPool
+    grading: Grading
+    refill: Refill
     learner: Learner
     evaluator: Evaluator
     checkpoints: Checkpoints
@@ -75,7 +77,9 @@ def train(run: Run) -> Outcome:
             with run.report.lap("sample", step):
                 groups = run.sampler.sample(run.take(step), run.draw(step))
             with run.report.lap("grade", step):
-                groups = run.graders.grade(groups)
+                groups = run.grading.grade(groups, step)
+            with run.report.lap("refill", step):
+                groups = run.refill(groups, run.draw(step))
             with run.report.lap("learn", step):
                 learned = run.learner.update(groups)
             with run.report.lap("publish", step):

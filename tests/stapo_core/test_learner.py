@@ -68,7 +68,7 @@ def make_learner(policy: Policy, algorithm: dict[str, Any], *, max_tokens: int =
     sampling = {"max_prompt_tokens": 8, "max_response_tokens": 20, "temperature": TEMPERATURE}
     optimizer = {"learning_rate": 1e-3, "warmup_steps": 0}
     config = run_config(algorithm, batch=sizes, sampling=sampling, optimizer=optimizer)
-    return Learner(policy, compose(config), config=config.train)
+    return Learner(policy, compose(config), config=config.train, num_steps=10)
 
 
 def accumulate(learner: Learner, rollouts: Rollouts) -> tuple[Decision, dict[str, Tensor]]:
@@ -167,6 +167,20 @@ def test_the_second_mini_batch_is_compared_with_the_policy_before_the_first() ->
     assert torch.equal(first.tokens.logprobs, first.tokens.old_logprobs)
     assert torch.allclose(second.tokens.old_logprobs, torch.cat(before), atol=1e-5)
     assert not torch.allclose(second.tokens.logprobs, second.tokens.old_logprobs, atol=1e-5)
+
+
+def test_a_second_pass_compares_with_the_policy_before_the_first() -> None:
+    policy = make_policy()
+    rollouts = Rollouts(policy, make_groups(idle=()))
+    learner = make_learner(policy, {"kind": "grpo"}, num_passes=2)
+    with torch.no_grad():
+        before = [naive.score(policy.model, group, n, TEMPERATURE)[0] for group in rollouts.groups for n in range(4)]
+
+    (record,) = learner.update(rollouts.groups).records
+
+    assert torch.allclose(record.tokens.old_logprobs, torch.cat(before), atol=1e-5)
+    assert not torch.allclose(record.tokens.logprobs, record.tokens.old_logprobs, atol=1e-5)
+    assert learner.optimizer.num_updates == 2
 
 
 def weights_of(policy: Policy) -> dict[str, Tensor]:

@@ -50,6 +50,20 @@ def test_a_prompt_forwarded_once_gives_the_numbers_and_gradients_of_one_forwarde
         assert (gradient[name] - expected[name]).norm() <= 3e-6 * expected[name].norm() + 1e-9
 
 
+def test_recomputed_activations_give_the_same_gradients_and_no_dropout() -> None:
+    policy, other = make_policy(), make_policy()
+    other.model.config.attention_dropout = 0.5
+    for layer in other.model.base_model.layers:
+        layer.self_attn.attention_dropout = 0.5
+    other.checkpoint_gradients()
+    kept, expected = score(policy, make_pieces(), shared=False)
+    recomputed, gradient = score(other, make_pieces(), shared=False)
+
+    assert other.model.is_gradient_checkpointing
+    assert torch.equal(recomputed.logprobs, kept.logprobs)
+    assert all(torch.allclose(gradient[name], expected[name], atol=1e-7) for name in expected)
+
+
 def test_responses_of_one_token_need_the_prompt_alone() -> None:
     policy = make_policy()
     pieces = [Piece(torch.tensor([3, 4]), (torch.tensor([5]), torch.tensor([6])), (0, 1))]

@@ -24,7 +24,7 @@ def run(run_dir: Path, should_stop: Callable[[], bool] = lambda: False) -> Outco
     try:
         return train(parts)
     finally:
-        parts.graders.close()
+        parts.grading.close()
         spool.close()
 
 
@@ -154,7 +154,19 @@ def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Pat
         assert masked == (positive and low_p and low_h)
 
 
-ALGORITHMS = ["grpo", "justrl", "entropy20", "dr_grpo", "gspo", "cispo", "taco", "full_mask", "random", "negative"]
+ALGORITHMS = [
+    "grpo",
+    "justrl",
+    "entropy20",
+    "dapo",
+    "dr_grpo",
+    "gspo",
+    "cispo",
+    "taco",
+    "full_mask",
+    "random",
+    "negative",
+]
 
 
 @pytest.mark.parametrize("kind", ALGORITHMS)
