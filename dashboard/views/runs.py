@@ -83,12 +83,12 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
                 color=[look.color for look in formats.STATES.values()],
                 width=98,
             ),
-            "Model": st.column_config.TextColumn(width=88),
-            "Algorithm": st.column_config.TextColumn(width=74),
+            "Model": st.column_config.TextColumn(width=112),
+            "Algorithm": st.column_config.TextColumn(width=70),
             "Progress": st.column_config.ProgressColumn(
-                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=104
+                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=96
             ),
-            "Step": st.column_config.TextColumn(width=98, alignment="right"),
+            "Step": st.column_config.TextColumn(width=94, alignment="right"),
             "Time left": st.column_config.TextColumn(width=82, alignment="right"),
             "Reward": st.column_config.NumberColumn(format="%.3f", width=62),
             "Reward curve": st.column_config.LineChartColumn("", width=84),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -184,14 +185,13 @@ def test_checkpoints_are_listed_with_digest_and_links(feed: Feed) -> None:
 def test_a_run_is_submitted_from_the_form_with_what_was_changed_in_it(feed: Feed, tmp_path: Path) -> None:
     problems = tmp_path / "sums.jsonl"
     problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
-    file_id = feed.client.upload_file(problems)["id"]
     app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
     assert not app.exception
     assert app.button(key="submit").disabled
 
     app.selectbox(key="model").select("other").run()
     app.text_input(key="name").input("from-the-form").run()
-    app.selectbox(key="training_file").select(file_id).run()
+    app.file_uploader(key="training_upload").set_value(("sums.jsonl", problems.read_bytes(), "application/jsonl")).run()
     app.number_input(key="algorithm_stapo_tau_p").set_value(0.01).run()
     app.number_input(key="train_batch_batch_num_prompts").set_value(4).run()
     app.button(key="submit").click().run()
@@ -200,7 +200,9 @@ def test_a_run_is_submitted_from_the_form_with_what_was_changed_in_it(feed: Feed
     [job] = [job for job in feed.client.list_jobs()["data"] if job["suffix"] == "from-the-form"]
     feed.client.cancel_job(job["id"])
     config = job["method"]["reinforcement"]["config"]
-    assert (job["model"], job["training_file"]) == ("other", file_id)
+    [file] = [file for file in feed.client.list_files()["data"] if file["id"] == job["training_file"]]
+    assert job["model"] == "other"
+    assert file["sha256"] == hashlib.sha256(problems.read_bytes()).hexdigest()
     assert config["algorithm"]["tau_p"] == 0.01
     assert config["batch"]["num_prompts"] == 4
     assert config["num_steps"] == 2  # 8 rows by 4 a step
