@@ -5,6 +5,7 @@ The only place that chooses classes; nothing of the method is decided here.
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -142,7 +143,11 @@ def _learner(
     """The learner, with the weights and the state of the checkpoint where there is one."""
     algorithm = compose(config)
     try:
-        policy = Policy.load(saved.folder if saved else config.model, device=device, precision=config.train.dtype)
+        lora = config.train.lora
+        folder = saved.folder if saved and lora is None else config.model  # adapters come back onto the base model
+        policy = Policy.load(folder, device=device, precision=config.train.dtype)
+        if lora is not None:
+            policy.add_adapters(lora)
         if config.train.gradient_checkpointing:
             policy.checkpoint_gradients()
         reference = None
@@ -167,7 +172,7 @@ def _sampler(policy: Policy, config: RunConfig, should_stop: Callable[[], bool])
     """In float32 the sampler reads the policy's own module; in bfloat16 it holds a copy in that precision."""
     model = policy.model
     if policy.dtype != torch.float32:
-        model = transformers.AutoModelForCausalLM.from_config(model.config, dtype=policy.dtype).to(policy.device)
+        model = copy.deepcopy(model).to(policy.dtype)
     sampler = TransformersSampler(
         model,
         policy.tokenizer,

@@ -117,8 +117,7 @@ def write(folder: Path, step: int, policy: Policy, state: TrainerState) -> Manif
     draft = folder.parent / f".tmp-{folder.name}-{os.getpid()}"
     try:
         draft.mkdir()
-        policy.model.save_pretrained(draft)
-        policy.tokenizer.save_pretrained(draft)
+        policy.save(draft)
         _write_state(draft / "trainer", state)
         files = [_describe(path, draft) for path in sorted(draft.rglob("*")) if path.is_file()]
         manifest = Manifest(format=FORMAT, step=step, files=files)

@@ -331,6 +331,17 @@ class CheckpointConfig(Strict):
     """Checkpoints kept; the oldest are removed first."""
 
 
+class LoraConfig(Strict):
+    """Low-rank adapters on every linear layer but the head; the base weights stay as they are."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Rank of the adapters."""
+    alpha: Annotated[float, Field(gt=0.0)] = 64.0
+    """The adapters' output is scaled by alpha / rank."""
+    merge: bool = False
+    """Checkpoints hold the whole model with the adapters merged in, instead of the adapters alone."""
+
+
 class TrainConfig(Strict):
     """How a run trains. Every field has a default; the resolved values are given back with the job."""
 
@@ -348,6 +359,8 @@ class TrainConfig(Strict):
     """How the validation file is scored."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When checkpoints are written."""
+    lora: LoraConfig | None = None
+    """Trains low-rank adapters; all weights are trained when omitted."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Precision of the weights in forward passes; auto is float32 on a CPU and bfloat16 on a GPU."""
     gradient_checkpointing: bool = False

@@ -107,11 +107,13 @@ class Learner:
         return learned
 
     def state(self) -> TrainerState:
-        """All that an exact resume needs beside the weights."""
+        """All that an exact resume needs beside the model's folder; adapters are part of it."""
         memory = self.counters.memory
         entropies = {f"memory/{i}": past for i, past in enumerate(memory.entropies)}
+        adapters = {} if self.policy.adapter is None else self.policy.trainable()
+        weights = {f"weights/{name}": parameter.detach() for name, parameter in adapters.items()}
         return TrainerState(
-            tensors={**self.optimizer.state(), **entropies},
+            tensors={**self.optimizer.state(), **entropies, **weights},
             values={
                 "num_updates": self.optimizer.num_updates,
                 "num_skipped_in_a_row": self.counters.num_skipped_in_a_row,
@@ -127,8 +129,13 @@ class Learner:
         entropies = tuple(state.tensors[f"memory/{i}"] for i in range(kept["num"]))
         memory = Memory(entropies, kept["tau_p"], kept["num_minibatches"])
         self.counters = Counters(memory, values["num_skipped_in_a_row"], values["num_tokens"])
-        moments = {name: tensor for name, tensor in state.tensors.items() if not name.startswith(("memory/", "rng/"))}
+        areas = ("memory/", "rng/", "weights/")
+        moments = {name: tensor for name, tensor in state.tensors.items() if not name.startswith(areas)}
         self.optimizer.load_state(moments, num_updates=values["num_updates"])
+        if self.policy.adapter is not None:
+            with torch.no_grad():
+                for name, parameter in self.policy.trainable().items():
+                    parameter.copy_(state.tensors[f"weights/{name}"])
 
     def _lay_out(self, groups: Sequence[Group]) -> list[MiniBatch]:
         rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)

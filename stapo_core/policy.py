@@ -6,12 +6,14 @@ never runs code that comes with a model.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import peft
 import torch
 import transformers
 from jaxtyping import Float, Int64
@@ -19,6 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from stapo_core.batch import Piece, TokenStats
+from stapo_core.config import LoraConfig
 from stapo_core.token_stats import Head, token_stats
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -39,6 +42,9 @@ class Policy:
         self.tokenizer = tokenizer
         self.dtype = dtype
         self.shares_prompts = shares_prompts(model)
+        self.adapter: Any = None
+        """peft's wrapper around the model, where adapters are trained."""
+        self._merges = False
 
     @classmethod
     def load(cls, folder: Path, *, device: torch.device, precision: Precision = "auto") -> Policy:
@@ -72,8 +78,29 @@ class Policy:
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def weights(self) -> dict[str, Tensor]:
-        """Every weight by name, for a sampler; a tied head appears under both its names."""
+        """Every weight by name, for a sampler that reads this very module; a tied head stands under both its names."""
         return dict(self.model.state_dict())
+
+    def merged(self) -> Any:
+        """The model with its adapters merged in: a copy, so that the weights in training stay what they are."""
+        return self.model if self.adapter is None else copy.deepcopy(self.adapter).merge_and_unload()
+
+    def add_adapters(self, config: LoraConfig) -> None:
+        """Freezes the weights and puts trainable low-rank adapters on every linear layer but the head."""
+        settings = peft.LoraConfig(
+            r=config.rank, lora_alpha=config.alpha, lora_dropout=0.0, target_modules="all-linear", task_type="CAUSAL_LM"
+        )
+        self.adapter = peft.get_peft_model(self.model, settings)
+        self._merges = config.merge
+
+    def save(self, folder: Path) -> None:
+        """Writes tokenizer and model, or the adapters alone unless they are to be merged; safetensors throughout."""
+        if self.adapter is None or self._merges:
+            self.merged().save_pretrained(folder)
+        else:
+            self.adapter.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)  # peft's form of a model card, with nothing filled in
+        self.tokenizer.save_pretrained(folder)
 
     def checkpoint_gradients(self) -> None:
         """Recomputes activations in the backward pass; each prompt is then read again for each of its responses."""

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 from stapo_core.batch import Piece, TokenStats
+from stapo_core.config import LoraConfig
 from stapo_core.policy import ModelError, Policy
 from tests.stapo_core.tiny import VOCABULARY, make_model, make_policy, make_tokenizer
 
@@ -116,6 +117,24 @@ def test_bfloat16_keeps_float32_weights_and_gives_nearly_the_same_log_probs(tmp_
     assert {p.dtype for p in rounded.trainable().values()} == {torch.float32}
     assert ours.dtype == torch.float32
     assert (ours - theirs).abs().mean() < 0.05
+
+
+def test_a_fresh_adapter_changes_nothing_and_merging_leaves_the_weights_in_training_alone() -> None:
+    policy, plain = make_policy(), make_policy()
+    policy.add_adapters(LoraConfig(rank=4))
+    with torch.no_grad():
+        fresh = policy.score(make_pieces(), temperature=1.0).logprobs
+        assert torch.allclose(fresh, plain.score(make_pieces(), temperature=1.0).logprobs, atol=2e-6)
+        for name, parameter in policy.trainable().items():
+            parameter.add_(0.05 if "lora_B" in name else 0.0)
+        before = {name: value.clone() for name, value in policy.weights().items()}
+        ours = policy.score(make_pieces(), temperature=1.0).logprobs
+        merged = Policy(policy.merged(), None).score(make_pieces(), temperature=1.0).logprobs
+
+    assert all("lora_" in name for name in policy.trainable())
+    assert torch.allclose(merged, ours, atol=1e-4)
+    assert not torch.allclose(ours, fresh, atol=1e-2)
+    assert all(torch.equal(value, before[name]) for name, value in policy.weights().items())
 
 
 def test_folders_that_cannot_be_trained_are_refused_with_a_reason(tmp_path: Path) -> None:

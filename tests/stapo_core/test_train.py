@@ -6,8 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import peft
 import pyarrow.parquet as pq
 import pytest
+import torch
+import transformers
 from safetensors.torch import load_file
 
 from stapo_core.build import BadInput, build
@@ -41,7 +44,9 @@ def metrics(run_dir: Path) -> dict[tuple[str, int], dict[str, Any]]:
 
 def final_tensors(run_dir: Path) -> dict[str, Any]:
     folder = sorted((run_dir / "checkpoints").iterdir())[-1]
-    tensors = load_file(folder / "model.safetensors") | load_file(folder / "trainer" / "state.safetensors")
+    tensors = load_file(folder / "trainer" / "state.safetensors")
+    for path in folder.glob("*.safetensors"):
+        tensors |= load_file(path)
     return {name: tensor.numpy().tobytes() for name, tensor in tensors.items()}
 
 
@@ -124,6 +129,29 @@ def test_a_window_of_entropies_and_a_steered_threshold_survive_a_stop(tmp_path: 
 
     assert metrics(cut) == metrics(whole)
     assert final_tensors(cut) == final_tensors(whole)
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_adapters_alone_are_trained_saved_as_asked_and_resumed_to_the_bit(tmp_path: Path, merge: bool) -> None:
+    whole, cut = (make_run_folder(tmp_path / name, lora={"rank": 4, "merge": merge}) for name in ("whole", "cut"))
+    run(whole)
+    run(cut, StopAfter(50))
+    run(cut)
+
+    folder = whole / "checkpoints" / "step-000004"
+    base = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "model")
+    trained = base if merge else peft.PeftModel.from_pretrained(base, folder)
+    if merge:
+        trained = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    ids = torch.arange(3, 9)[None]
+
+    assert metrics(cut) == metrics(whole)
+    assert final_tensors(cut) == final_tensors(whole)
+    assert (folder / "model.safetensors").exists() is merge
+    assert (folder / "adapter_model.safetensors").exists() is not merge
+    assert {path.name for path in folder.iterdir()}.isdisjoint({"README.md"})
+    before = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "whole" / "model")(ids).logits
+    assert not torch.allclose(trained(ids).logits, before, atol=1e-6)
 
 
 def test_a_run_whose_newest_checkpoint_is_damaged_goes_on_from_the_one_before(whole: Path, tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ def make_groups(
 
 def make_run_folder(folder: Path, **train: Any) -> Path:
     """A run directory with a model, sums as training rows, and a config; `train` overrides its training settings."""
+    folder.mkdir(exist_ok=True)
     make_model(spread=1.0).save_pretrained(folder / "model")
     make_tokenizer().save_pretrained(folder / "model")
     source = random.Random(0)
