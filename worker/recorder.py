@@ -124,7 +124,6 @@ def _write_step(session: Session, job: Job, event: events.StepDone) -> None:
     metrics.add_metrics(session, job, "train", event.step, event.metrics, _moment(event))
     job.trained_tokens += int(event.metrics.get("tokens/trained") or 0)
     job.step = max(job.step, event.step)
-    job.attempts_without_progress = 0
     if event.flags:
         message = f"Step {event.step}: {', '.join(event.flags)}."
         add_event(session, job, message, kind="warning", level="warn", data={"step": event.step})
@@ -139,6 +138,7 @@ def _write_evaluation(session: Session, job: Job, event: events.Evaluated) -> No
 
 
 def _write_checkpoint(session: Session, job: Job, event: events.CheckpointSaved) -> None:
+    job.attempts_without_progress = 0  # only what a next attempt can build on is progress
     files = [file.model_dump() for file in event.files]
     values = metrics.values_at(session, job, event.step)
     artifacts.add_checkpoint(session, job, step=event.step, final=event.final, files=files, metrics=values)

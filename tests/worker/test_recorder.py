@@ -110,7 +110,16 @@ def test_steps_become_rows_and_progress(run: Run, read_job: ReadJob) -> None:
     run.recorder.ship()
     job = read_job(run.job_id)
     assert run.metrics() == [("train", 1, 1), ("train", 2, 1), ("train", 3, 1)]
-    assert (job.step, job.trained_tokens, job.attempts_without_progress) == (3, 300, 0)
+    assert (job.step, job.trained_tokens) == (3, 300)
+
+
+def test_only_a_checkpoint_counts_as_progress(run: Run, read_job: ReadJob) -> None:
+    run.say(started(), step(1))
+    run.recorder.ship()
+    assert read_job(run.job_id).attempts_without_progress == 1
+    run.save(1)
+    run.recorder.ship()
+    assert read_job(run.job_id).attempts_without_progress == 0
 
 
 def test_shipping_again_adds_nothing(run: Run) -> None:
