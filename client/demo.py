@@ -101,7 +101,10 @@ def make_base_model(home: Path, console: Console) -> BaseModel:
     """Makes the base model once, and lets the platform know it under its name."""
     made, known = home / "demo", home / "models" / BASE_MODEL
     if not made.exists():
-        console.print("Making the base model: a small Qwen3 learns 3-digit addition, badly", highlight=False)
+        console.print(
+            "Making the base model: a small Qwen3 learns three-digit addition, in part wrongly",
+            highlight=False,
+        )
         result = subprocess.run([sys.executable, "-P", "-m", "stapo_core.warmup", str(made)])  # noqa: S603
         if result.returncode != 0:
             raise DemoFailed(f"The base model could not be made (exit code {result.returncode}).")
@@ -176,7 +179,6 @@ def _report(console: Console, outcome: Outcome, folder: Path, answers: list[dict
         "accuracy on held-out problems": f"{outcome.accuracy_before:.1%} → {outcome.accuracy_after:.1%}",
         "entropy (nats per token)": f"{outcome.entropy_first:.3f} → {outcome.entropy_last:.3f}",
         "tokens masked": f"{outcome.masked_tokens} of {outcome.trained_tokens:,} ({share * 1e6:.0f} ppm)",
-        "checkpoint": f"{folder} (every sha256 right)",
     }
     for name, text in rows.items():
         table.add_row(Text(name, style="dim"), Text(text, overflow="fold"))
@@ -184,6 +186,7 @@ def _report(console: Console, outcome: Outcome, folder: Path, answers: list[dict
         name, text = "" if index else "sampled answers", f"{answer['prompt']} {answer['response']}"
         table.add_row(Text(name, style="dim"), Text(text, overflow="fold"))
     console.print(Panel(table, title="STAPO demo", title_align="left"))
+    console.print(f"Checkpoint, every sha256 right: {folder}", highlight=False, soft_wrap=True)
 
 
 def _stay(platform: RunningPlatform, console: Console) -> None:

@@ -88,13 +88,13 @@ class RunDisplay:
 
     def show_note(self, text: str) -> None:
         """A line that stays above the drawing."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _refresh(self, plain: str | None = None) -> None:
         if self._live.is_started:
             self._live.update(self._draw())
         elif plain is not None:
-            self._console.print(plain, markup=False, highlight=False)
+            self._console.print(plain, markup=False, highlight=False, soft_wrap=True)
 
     def _numbers(self) -> dict[str, str]:
         values = self._values
