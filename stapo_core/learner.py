@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float32
@@ -18,10 +19,13 @@ from stapo_core.algorithms import Algorithm, Decision, Memory, decide, push, thr
 from stapo_core.batch import Group, TokenRecord
 from stapo_core.checkpoint import TrainerState
 from stapo_core.config import TrainConfig
+from stapo_core.distributed import Alone, Ranks
 from stapo_core.minibatch import Microbatch, MiniBatch
 from stapo_core.optimizer import Optimizer
 from stapo_core.policy import Policy
 from stapo_core.rollout import Stopped
+
+T = TypeVar("T")
 
 MAX_SKIPPED_IN_A_ROW = 3
 
@@ -71,6 +75,7 @@ class Learner:
         num_steps: int,
         reference: Policy | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        ranks: Ranks | None = None,
     ) -> None:
         self.policy = policy
         self.algorithm = algorithm
@@ -80,6 +85,7 @@ class Learner:
         self.optimizer = Optimizer(policy.trainable(), config.optimizer, num_updates_in_all=num_updates)
         self.counters = Counters()
         self.should_stop = should_stop
+        self.ranks = ranks or Alone()
         self._has_moved = False
 
     def update(self, groups: Sequence[Group]) -> Learned:
@@ -177,25 +183,31 @@ class Learner:
         The last one waits for the decision with its graph in hand, and only the responses of the others in which
         such a token survived are forwarded again: usually none.
         """
-        selection = self.algorithm.selection
-        if selection.needs_all_entropies:
-            self._score(batch, batch.rows_of_groups(with_advantage=False))
         *earlier, last = self._cut(batch) or [[]]
-        for number, microbatch in enumerate(earlier, start=1):
-            with torch.set_grad_enabled(not selection.needs_whole_batch):
-                logprobs = self._score_microbatch(batch, microbatch, name=f"{number} of {len(earlier) + 1}")
-            if logprobs.requires_grad:
-                torch.autograd.backward(
-                    logprobs, push(self.algorithm, batch.part(batch.places(microbatch)), self.counters.memory)
-                )
-        waiting = self._score_microbatch(batch, last, name=f"{len(earlier) + 1} of {len(earlier) + 1}")
+        waiting = self._together(lambda: self._push_early(batch, earlier, last))
+        batch.exchange(self.ranks)
         decision = decide(self.algorithm, batch.tokens, self.counters.memory)
         if not math.isfinite(decision.loss):
             raise NotFinite(f"the loss is {decision.loss}")
         if last:
             torch.autograd.backward(waiting, decision.push[batch.places(last)])
         self._push_late(batch, decision, earlier)
+        self.optimizer.sum_gradients(self.ranks)
         return decision
+
+    def _push_early(self, batch: MiniBatch, earlier: list[Microbatch], last: Microbatch) -> Float32[Tensor, " M"]:
+        """Scores everything and pushes what is decided; the last micro-batch's log-probs keep their graph."""
+        selection = self.algorithm.selection
+        if selection.needs_all_entropies:
+            self._score(batch, batch.rows_of_groups(with_advantage=False))
+        number_in_all = len(earlier) + 1
+        for number, microbatch in enumerate(earlier, start=1):
+            with torch.set_grad_enabled(not selection.needs_whole_batch):
+                logprobs = self._score_microbatch(batch, microbatch, name=f"{number} of {number_in_all}")
+            if logprobs.requires_grad:
+                part = batch.part(batch.places(microbatch))
+                torch.autograd.backward(logprobs, push(self.algorithm, part, self.counters.memory))
+        return self._score_microbatch(batch, last, name=f"{number_in_all} of {number_in_all}")
 
     def _push_late(self, batch: MiniBatch, decision: Decision, earlier: list[Microbatch]) -> None:
         """Pushes the tokens of earlier micro-batches that were undecided when theirs was in hand, and survived."""
@@ -203,7 +215,6 @@ class Learner:
         survivors = set(batch.tokens.rows[late != 0].tolist())
         rows = [row for microbatch in earlier for piece in microbatch for row in piece.rows if row in survivors]
         for microbatch in batch.cut(rows, self.config.batch.max_tokens_per_microbatch):
-            self._pause_point()
             stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
             torch.autograd.backward(stats.logprobs, late[batch.places(microbatch)])
 
@@ -211,11 +222,13 @@ class Learner:
         """Divides the accumulated gradient by the denominator; its global norm. Raises NotFinite with the culprit."""
         norm = self.optimizer.scale_gradients(1.0 / decision.denominator if decision.denominator else 0.0)
         if not math.isfinite(norm):
-            raise NotFinite(f"the gradient of {self._culprit(batch, decision)} is not finite")
+            culprits = [name for name in self.ranks.gather(self._culprit(batch, decision)) if name]
+            culprit = culprits[0] if culprits else "no micro-batch alone, but of their sum,"
+            raise NotFinite(f"the gradient of {culprit} is not finite")
         return norm
 
     def _culprit(self, batch: MiniBatch, decision: Decision) -> str:
-        """Repeats the micro-batches one by one to name the first whose gradient is not finite."""
+        """Repeats the micro-batches one by one to name the first whose gradient is not finite; empty for none."""
         microbatches = self._cut(batch)
         for number, microbatch in enumerate(microbatches, start=1):
             self.optimizer.zero_gradients()
@@ -223,7 +236,7 @@ class Learner:
             torch.autograd.backward(stats.logprobs, decision.push[batch.places(microbatch)])
             if not math.isfinite(self.optimizer.scale_gradients(1.0)):
                 return _name(batch, microbatch, f"{number} of {len(microbatches)}")
-        return "no micro-batch alone, but of their sum,"
+        return ""
 
     def _skip_not_finite(self, fault: NotFinite, learned: Learned) -> None:
         self.counters.num_skipped_in_a_row += 1
@@ -236,11 +249,24 @@ class Learner:
     # --- scoring ------------------------------------------------------------------------------------------------
 
     def _cut(self, batch: MiniBatch) -> list[Microbatch]:
-        """Micro-batches of the groups that can move the policy; with a KL term every group can."""
+        """This rank's micro-batches of the groups that can move the policy; with a KL term every group can."""
+        return self.ranks.share(batch.cut(self._movable_rows(batch), self.config.batch.max_tokens_per_microbatch))
+
+    def _movable_rows(self, batch: MiniBatch) -> list[int]:
         rows = batch.rows_of_groups(with_advantage=True)
-        if self.algorithm.needs_reference:
-            rows += batch.rows_of_groups(with_advantage=False)
-        return batch.cut(rows, self.config.batch.max_tokens_per_microbatch)
+        return rows + (batch.rows_of_groups(with_advantage=False) if self.algorithm.needs_reference else [])
+
+    def _together(self, work: Callable[[], T]) -> T:
+        """Does this rank's part of a work; when any rank stops or fails in it, all of them do."""
+        trouble: Exception | None = None
+        try:
+            result = work()
+        except (Stopped, NotFinite) as error:
+            trouble = error
+        for found in self.ranks.gather(trouble):
+            if found is not None:
+                raise found
+        return result
 
     def _score_microbatch(self, batch: MiniBatch, microbatch: Microbatch, *, name: str) -> Float32[Tensor, " M"]:
         """Scores a micro-batch into the mini-batch; its log-probs, with their graph where gradients are on."""
@@ -255,25 +281,31 @@ class Learner:
 
     @torch.no_grad()
     def _score(self, batch: MiniBatch, rows: list[int]) -> None:
-        for microbatch in batch.cut(rows, self.config.batch.max_tokens_per_microbatch):
+        for microbatch in self.ranks.share(batch.cut(rows, self.config.batch.max_tokens_per_microbatch)):
             self._pause_point()
             stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
             batch.write(batch.places(microbatch), stats)
 
     def _score_old(self, batch: MiniBatch) -> None:
-        self._score(batch, [row for microbatch in self._cut(batch) for piece in microbatch for row in piece.rows])
+        self._together(lambda: self._score(batch, self._movable_rows(batch)))
+        batch.exchange(self.ranks)
         batch.set_old(batch.tokens.logprobs.clone())
 
     @torch.no_grad()
     def _score_reference(self, batch: MiniBatch) -> None:
-        if self.reference is None:
+        reference = self.reference
+        if reference is None:
             return
         logprobs = torch.zeros_like(batch.tokens.logprobs)
+        self._together(lambda: self._score_into(logprobs, batch, reference))
+        self.ranks.sum_([logprobs])
+        batch.set_reference(logprobs)
+
+    def _score_into(self, logprobs: Float32[Tensor, " N"], batch: MiniBatch, policy: Policy) -> None:
         for microbatch in self._cut(batch):
             self._pause_point()
-            stats = self.reference.score(microbatch, temperature=self.config.sampling.temperature)
+            stats = policy.score(microbatch, temperature=self.config.sampling.temperature)
             logprobs[batch.places(microbatch)] = stats.logprobs
-        batch.set_reference(logprobs)
 
     def _pause_point(self) -> None:
         """Stops between micro-batches while nothing has changed; after the first update the step is finished."""

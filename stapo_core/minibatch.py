@@ -6,13 +6,14 @@ Knows shapes alone. Rows are responses, counted group by group; a token's place 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from jaxtyping import Bool, Float32, Int64
 from torch import Tensor
 
 from stapo_core.batch import Group, Piece, Tokens, TokenStats
+from stapo_core.distributed import Ranks
 
 Microbatch = list[Piece]
 
@@ -25,6 +26,8 @@ class MiniBatch:
     tokens: Tokens
     stats: TokenStats
     is_scored: Bool[Tensor, " N"]
+    is_fresh: Bool[Tensor, " N"]
+    """Scored by this rank since the last exchange."""
     offsets: list[int]
     row_advantages: list[float]
     old_is_known: bool = False
@@ -53,6 +56,7 @@ class MiniBatch:
             tokens=tokens,
             stats=TokenStats(logprobs.clone(), entropies.clone(), unknown, unknown.clone()),
             is_scored=torch.zeros_like(logprobs, dtype=torch.bool),
+            is_fresh=torch.zeros_like(logprobs, dtype=torch.bool),
             offsets=[0, *lengths.cumsum(0).tolist()],
             row_advantages=advantages.flatten().tolist(),
         )
@@ -100,12 +104,29 @@ class MiniBatch:
         )
 
     def write(self, places: Int64[Tensor, " M"], stats: TokenStats) -> None:
-        """Takes down what the current policy says of some tokens; while it has not moved, that is the old one too."""
+        """Takes down what the current policy says of some tokens."""
         self.stats.logprobs[places] = stats.logprobs.detach()
         self.stats.entropies[places] = stats.entropies
         self.stats.sum_squares[places] = stats.sum_squares
         self.stats.sum_squares_log[places] = stats.sum_squares_log
         self.is_scored[places] = True
+        self.is_fresh[places] = True
+        self._refresh()
+
+    def exchange(self, ranks: Ranks) -> None:
+        """Fills in what the other ranks have scored since the last exchange; every rank then holds the same table."""
+        columns = [getattr(self.stats, each.name) for each in fields(TokenStats)]
+        sent = torch.stack([self.is_fresh.float(), *(torch.where(self.is_fresh, column, 0.0) for column in columns)])
+        ranks.sum_([sent])
+        is_known = sent[0] > 0
+        for column, received in zip(columns, sent[1:], strict=True):
+            column[is_known] = received[is_known]
+        self.is_scored |= is_known
+        self.is_fresh.zero_()
+        self._refresh()
+
+    def _refresh(self) -> None:
+        """The tokens' view of what is scored; while the policy has not moved, the current one is the old one too."""
         self.tokens = replace(
             self.tokens,
             logprobs=self.stats.logprobs,

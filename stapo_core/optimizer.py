@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stapo_core.config import OptimizerConfig
+from stapo_core.distributed import Ranks
 
 _SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": lambda done: 1.0,
@@ -45,6 +46,14 @@ class Optimizer:
             return self.config.learning_rate * (self.num_updates + 1) / warmup
         done = (self.num_updates - warmup) / max(1, self.num_updates_in_all - warmup)
         return self.config.learning_rate * _SCHEDULES[self.config.schedule](min(1.0, done))
+
+    def sum_gradients(self, ranks: Ranks) -> None:
+        """Adds up the gradients of all ranks; one that a rank has not computed counts as 0."""
+        if ranks.size == 1:
+            return
+        for parameter in self.parameters.values():
+            parameter.grad = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        ranks.sum_(self._gradients())
 
     def scale_gradients(self, factor: float) -> float:
         """Multiplies every gradient by `factor` and returns their global norm after it."""
