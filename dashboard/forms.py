@@ -31,8 +31,6 @@ class Setting:
     minimum: float | None = None
     """The least value, or the bound that it must lie above; the service tells which."""
     maximum: float | None = None
-    is_optional: bool = False
-    """May be left out; `default` is then None."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,8 @@ class Variant:
     name: str
     help: str
     settings: tuple[Setting, ...]
+    is_optional: bool = False
+    """A group that may be left out altogether."""
 
 
 @cache
@@ -60,15 +60,14 @@ def graders() -> dict[str, Variant]:
 def sections() -> dict[str, Variant]:
     """The groups of training settings beside the algorithm; the key "" holds those without a group."""
     schema = TrainConfig.model_json_schema()
-    groups: dict[str, Variant] = {}
-    loose = []
+    loose = [setting for setting in _settings(schema) if setting.name != "algorithm"]
+    groups = {"": Variant("", "", tuple(loose))}
     for name, field in schema["properties"].items():
-        if "$ref" in field:
-            definition = _resolve(field["$ref"], schema)
-            groups[name] = Variant(name, definition.get("description", ""), _settings(definition))
-        elif name != "algorithm":
-            loose.append(_setting(name, field, is_required=False))
-    return {"": Variant("", "", tuple(loose)), **groups}
+        kind = _kinds(field)[0]
+        if "$ref" in kind:
+            definition = _resolve(kind["$ref"], schema)
+            groups[name] = Variant(name, definition.get("description", ""), _settings(definition), "anyOf" in field)
+    return groups
 
 
 def changed(values: Mapping[str, Any], variant: Variant) -> JsonObject:
@@ -79,12 +78,11 @@ def changed(values: Mapping[str, Any], variant: Variant) -> JsonObject:
 def job_body(
     *, model: str, files: Mapping[str, str | None], grader: JsonObject, config: JsonObject, name: str = ""
 ) -> JsonObject:
-    """The request that creates a job; `files` are ids by their field's name. Empty parts are left out."""
+    """The request that creates a job; `files` are ids by their field's name, and those that are None are left out."""
     body: JsonObject = {"model": model, **{param: file for param, file in files.items() if file}}
     if name:
         body["suffix"] = name
-    reinforcement = {"grader": grader, "config": {part: value for part, value in config.items() if value != {}}}
-    return body | {"method": {"type": "reinforcement", "reinforcement": reinforcement}}
+    return body | {"method": {"type": "reinforcement", "reinforcement": {"grader": grader, "config": config}}}
 
 
 def as_curl(body: JsonObject, api_url: str) -> str:
@@ -111,12 +109,18 @@ def as_python(body: JsonObject, api_url: str) -> str:
 # --- reading a schema ---------------------------------------------------------------------------------------------
 
 
+_SCALARS = frozenset({"integer", "number", "string", "boolean"})
+
+
 def _variants(schema: JsonObject, tag: str) -> dict[str, Variant]:
+    """Those whose required fields a form can ask for."""
     variants = {}
     for name, reference in schema["discriminator"]["mapping"].items():
         definition = _resolve(reference, schema)
-        settings = tuple(each for each in _settings(definition) if each.name not in (tag, "name"))
-        variants[name] = Variant(name, definition.get("description", ""), settings)
+        settings = _settings(definition)
+        if {*definition.get("required", [])} <= {tag, *(setting.name for setting in settings)}:
+            shown = tuple(each for each in settings if each.name not in (tag, "name"))
+            variants[name] = Variant(name, definition.get("description", ""), shown)
     return variants
 
 
@@ -126,15 +130,20 @@ def _resolve(reference: str, schema: JsonObject) -> JsonObject:
 
 
 def _settings(definition: JsonObject) -> tuple[Setting, ...]:
+    """The fields that hold one plain value; lists and groups are not asked for and keep their defaults."""
     required = definition.get("required", [])
-    return tuple(
-        _setting(name, field, is_required=name in required) for name, field in definition["properties"].items()
-    )
+    fields = definition["properties"].items()
+    plain = [(name, field) for name, field in fields if _kinds(field)[0].get("type") in _SCALARS]
+    return tuple(_setting(name, field, is_required=name in required) for name, field in plain)
+
+
+def _kinds(field: JsonObject) -> list[JsonObject]:
+    """What a field may hold beside null."""
+    return [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
 
 
 def _setting(name: str, field: JsonObject, *, is_required: bool) -> Setting:
-    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
-    kind = kinds[0]
+    kind = _kinds(field)[0]
     choices = tuple(str(choice) for choice in kind.get("enum", []))
     return Setting(
         name=name,
@@ -144,5 +153,4 @@ def _setting(name: str, field: JsonObject, *, is_required: bool) -> Setting:
         choices=choices,
         minimum=kind.get("minimum", kind.get("exclusiveMinimum")),
         maximum=kind.get("maximum", kind.get("exclusiveMaximum")),
-        is_optional=len(kinds) < len(field.get("anyOf", [field])),
     )

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import streamlit as st
 
-from client.http import ApiUnreachable, Client
+from client.http import ApiError, ApiUnreachable, Client
 from dashboard.charts import sparkline
 
 JsonObject = dict[str, Any]
@@ -25,7 +25,6 @@ JsonObject = dict[str, Any]
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _TICKET_MARGIN_S = 90.0
 _ASK_AGAIN_S = 3.0
-_SPARK_KEYS = ("reward/mean", "policy/entropy")
 _CALLS_AT_ONCE = 8
 
 
@@ -116,16 +115,55 @@ def download_url(checkpoint_id: str, ticket: Ticket, path: str | None = None) ->
 
 
 def sparklines(jobs: list[JsonObject]) -> dict[str, dict[str, list[float]]]:
-    """The reward and entropy curves of each job in tens of points, by job id; asked for only when a step is new."""
-    asked = [(job["id"], int(job["step"] or 0), int(job["attempt"] or 0)) for job in jobs if job["step"]]
+    """The newest stretch of each job's reward and entropy in tens of points, by job id; none where none can be had."""
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
-        curves = pool.map(lambda key: _job_sparklines(*key), asked)
-        return {job_id: curve for (job_id, _, _), curve in zip(asked, curves, strict=True)}
+        found = pool.map(_sparklines, jobs)
+        return {job["id"]: lines for job, lines in zip(jobs, found, strict=True) if lines}
 
 
-# `step` and `attempt` are in the key of the cache: a curve is fetched anew when the job has moved.
+def curves(job: JsonObject, keys: list[str]) -> list[JsonObject]:
+    """The metric rows of a job, thinned to what a chart can show. Raises ApiError and ApiUnreachable."""
+    return _newest_rows(job, _Wanted(tuple(keys), max_points=1000))
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """Which rows of a job's metrics: all steps or the newest so many, thinned to `max_points`."""
+
+    keys: tuple[str, ...]
+    max_points: int
+    kind: str | None = None
+    newest_steps: int | None = None
+
+
+_SPARK = _Wanted(("reward/mean", "policy/entropy"), max_points=60, kind="train", newest_steps=1000)
+
+
+def _sparklines(job: JsonObject) -> dict[str, list[float]]:
+    if not job["step"]:
+        return {}
+    try:
+        rows = _newest_rows(job, _SPARK)
+    except (ApiError, ApiUnreachable):
+        return {}  # a decoration: the list is worth showing without it
+    return {key: sparkline(rows, key) for key in _SPARK.keys}
+
+
+def _newest_rows(job: JsonObject, wanted: _Wanted) -> list[JsonObject]:
+    return _rows(job["id"], int(job["step"] or 0), int(job["attempt"] or 0), wanted)
+
+
+# `step` and `attempt` are in the key of the cache: rows are fetched anew when the job has moved.
 @st.cache_data(ttl="1h", max_entries=2000, show_spinner=False)
-def _job_sparklines(job_id: str, step: int, attempt: int) -> dict[str, list[float]]:
+def _rows(job_id: str, step: int, attempt: int, wanted: _Wanted) -> list[JsonObject]:
+    from_step = max(0, step - wanted.newest_steps) if wanted.newest_steps else None
     with api() as client:
-        page = client.get_metrics(job_id, keys=list(_SPARK_KEYS), kind="train", max_points=60)
-    return {key: sparkline(page["data"], key) for key in _SPARK_KEYS}
+        page = client.get_metrics(
+            job_id,
+            keys=list(wanted.keys),
+            kind=wanted.kind,
+            from_step=from_step,
+            max_points=wanted.max_points,
+        )
+    rows: list[JsonObject] = page["data"]
+    return rows

@@ -24,6 +24,13 @@ page = st.navigation(
             help="One run: live curves, events, checkpoints and its resolved configuration.",
         ),
         st.Page(
+            "views/compare.py",
+            title="Compare",
+            icon=":material/stacked_line_chart:",
+            url_path="compare",
+            help="Two to six runs over one another by step, time or tokens; their last figures and differing settings.",
+        ),
+        st.Page(
             "views/new.py",
             title="New run",
             icon=":material/add_circle:",

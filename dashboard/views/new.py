@@ -117,11 +117,22 @@ def _method() -> JsonObject:
         config: JsonObject = {"algorithm": {"kind": chosen.name, **forms.changed(_fields(chosen, "algorithm"), chosen)}}
         for name, section in forms.sections().items():
             with st.expander(name.capitalize() or "Length and precision", expanded=name in ("", "batch")):
-                if section.help:
-                    st.caption(formats.plain(section.help))
-                said = forms.changed(_fields(section, f"train_{name}"), section)
-            config |= said if not name else {name: said}
+                said = _section(section)
+            if said is not None and not name:
+                config |= said
+            elif said is not None:
+                config[name] = said
         return config
+
+
+def _section(section: Variant) -> JsonObject | None:
+    """What was changed in a group of settings; None where it is to stay as it is, or out."""
+    if section.help:
+        st.caption(formats.plain(section.help))
+    if section.is_optional and not st.toggle("Use", key=f"use_{section.name}"):
+        return None
+    said = forms.changed(_fields(section, "train"), section)
+    return said if said or section.is_optional else None
 
 
 def _fields(variant: Variant, key: str) -> JsonObject:

@@ -193,7 +193,7 @@ def test_a_run_is_submitted_from_the_form_with_what_was_changed_in_it(feed: Feed
     app.text_input(key="name").input("from-the-form").run()
     app.file_uploader(key="training_upload").set_value(("sums.jsonl", problems.read_bytes(), "application/jsonl")).run()
     app.number_input(key="algorithm_stapo_tau_p").set_value(0.01).run()
-    app.number_input(key="train_batch_batch_num_prompts").set_value(4).run()
+    app.number_input(key="train_batch_num_prompts").set_value(4).run()
     app.button(key="submit").click().run()
 
     assert not app.exception
@@ -215,10 +215,27 @@ def test_a_form_that_is_refused_says_which_field_and_keeps_what_was_written(feed
     file_id = feed.client.upload_file(problems)["id"]
     app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
     app.selectbox(key="training_file").select(file_id).run()
-    app.number_input(key="train_batch_batch_num_minibatches").set_value(7).run()
+    app.number_input(key="train_batch_num_minibatches").set_value(7).run()
 
     app.button(key="submit").click().run()
 
     assert not app.exception
     assert "num_minibatches 7 does not divide num_prompts 64" in app.error[0].value.replace("\\", "")
-    assert app.number_input(key="train_batch_batch_num_minibatches").value == 7
+    assert app.number_input(key="train_batch_num_minibatches").value == 7
+
+
+def test_runs_are_compared_as_the_address_says(feed: Feed) -> None:
+    first, second = feed.begin("left"), feed.begin("right", algorithm="grpo")
+    first.take_steps(4)
+    second.take_steps(6)
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    app.query_params["runs"] = [f"left · {first.id[-6:]}", f"right · {second.id[-6:]}"]
+
+    app.switch_page(str(Path("views") / "compare.py")).run()
+
+    assert not app.exception
+    figures, differing = (table.value for table in app.dataframe)
+    assert list(figures["Algorithm"]) == ["stapo", "grpo"]
+    assert list(figures["Step"]) == ["4 / 40", "6 / 40"]
+    assert "config.algorithm.kind" in list(differing["Setting"])
+    assert len(app.get("echarts_chart")) == 6

@@ -1,0 +1,89 @@
+"""Two to six runs over one another. Which ones, on which axis and how smooth, is in the URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from client.http import ApiError, ApiUnreachable
+from dashboard import comparison, formats, notices, service
+from dashboard.comparison import AXES, FIGURES, RunCurves
+
+JsonObject = dict[str, Any]
+_MAX_RUNS = 6
+_LIMIT = 100
+
+
+def page() -> None:
+    """Draws the choice, then curves, figures and differences of what is chosen."""
+    st.title("Compare")
+    try:
+        with service.api() as client:
+            listed = client.list_jobs(limit=_LIMIT)["data"]
+    except (ApiUnreachable, ApiError) as error:
+        notices.no_answer(error, since=None)
+        return
+    jobs = {f"{formats.run_name(job)} · {job['id'][-6:]}": job for job in listed}
+    chosen = st.multiselect("Runs", list(jobs), max_selections=_MAX_RUNS, key="runs", bind="query-params")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        axis = st.segmented_control("Axis", AXES, default="Step", required=True, key="axis", bind="query-params")
+        smoothing = st.slider("Smoothing", 0.0, 0.99, 0.7, step=0.01, key="smoothing", bind="query-params", width=220)
+    if len(chosen) < 2:
+        st.info(
+            "Choose two to six runs. The address of this page then reproduces the view.",
+            icon=":material/stacked_line_chart:",
+        )
+        return
+    picked = [jobs[name] for name in chosen]
+    try:
+        curves = [
+            RunCurves(name, service.curves(job, comparison.KEYS)) for name, job in zip(chosen, picked, strict=True)
+        ]
+    except (ApiUnreachable, ApiError) as error:
+        notices.no_answer(error, since=None)
+        return
+    _charts(curves, axis, smoothing)
+    _tables(picked, chosen)
+
+
+def _charts(curves: list[RunCurves], axis: comparison.Axis, smoothing: float) -> None:
+    with st.grid(2, min_column_width=420, gap="small"):
+        for figure in FIGURES:
+            with st.container(border=True):
+                st.markdown(f"**{formats.plain(figure.title)}**")
+                option = comparison.overlay(figure, curves, axis, smoothing=smoothing)
+                st.echarts_chart(
+                    option, height=260, key=f"compare-{figure.key}", alt=f"{figure.title} of the chosen runs"
+                )
+
+
+def _tables(jobs: list[JsonObject], names: list[str]) -> None:
+    st.subheader("Last figures")
+    st.dataframe(
+        comparison.final_figures(jobs, names),
+        column_config={
+            "State": st.column_config.MultiselectColumn(
+                options=[look.word for look in formats.STATES.values()],
+                color=[look.color for look in formats.STATES.values()],
+            ),
+            "Validation": st.column_config.NumberColumn(format="%.3f"),
+            "Reward": st.column_config.NumberColumn(format="%.3f"),
+            "Entropy": st.column_config.NumberColumn(format="%.3f"),
+            "Mask (ppm)": st.column_config.NumberColumn(format="%.0f"),
+            "Tokens": st.column_config.NumberColumn(format="compact"),
+        },
+        hide_index=True,
+        placeholder="–",
+        key="figures",
+        alt="Last figures of the chosen runs",
+    )
+    st.subheader("Settings that differ")
+    differing = comparison.differences(jobs, names)
+    if not differing:
+        st.caption("None: the runs were asked for in the same words.")
+        return
+    st.dataframe(differing, hide_index=True, key="differences", alt="Settings in which the chosen runs differ")
+
+
+page()
