@@ -97,8 +97,11 @@ def fresh_database(migrated_database: str) -> Iterator[str]:
 def platform() -> Iterator[RunningPlatform]:
     """The whole platform as `stapo up` runs it, in a state folder and on ports of its own, shared by the session."""
     folder = make_home()
+    quick_to_notice = {"STAPO_LEASE_S": "10", "STAPO_HEARTBEAT_S": "1", "STAPO_SWEEP_S": "1", "STAPO_BACKOFF_S": "0.5"}
     settings = read_settings(
-        os.environ | {"STAPO_HOME": str(folder)}, api_port=find_free_port(), dashboard_port=find_free_port()
+        os.environ | {"STAPO_HOME": str(folder)} | quick_to_notice,
+        api_port=find_free_port(),
+        dashboard_port=find_free_port(),
     )
     running = start_platform(settings)
     yield running

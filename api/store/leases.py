@@ -1,7 +1,8 @@
 """Jobs as workers see them: claim, renew, settle, and what becomes of a job whose worker went silent.
 
 A claim raises the job's fence; every later write goes through `hold`, which names that fence and locks the row. A
-writer whose fence is no longer the job's is a ghost and gets `Fenced`. All times are the database's.
+writer whose fence is no longer the job's, or whose job is in no worker's hands any more, is a ghost and gets
+`Fenced`. All times are the database's.
 """
 
 from __future__ import annotations
@@ -104,7 +105,6 @@ def expire_leases(session: Session, rule: RetryRule, *, lease_s: float) -> list[
     lapsed = select(Job).where(Job.state.in_(LEASED_STATES), Job.lease_until < func.now(), up_s > lease_s)
     jobs = session.scalars(lapsed.with_for_update(skip_locked=True)).all()
     for job in jobs:
-        job.fence += 1  # from here on the silent worker is a ghost
         add_event(session, job, f"Worker {job.worker} went silent.", kind="worker_lost", level="warn")
         if job.state == JobState.CANCELLING:
             move(session, job, JobState.CANCELLED, "Cancelled: its worker is gone, and the trainer with it.")

@@ -1,0 +1,37 @@
+"""The wire: what goes in and comes out, around `stapo_core.config`; the words are the fine-tuning dialect's.
+
+Objects that come in refuse unknown fields; objects that go out list theirs, so that no column leaks by accident.
+"""
+
+from api.schemas.files import FileDeleted, FileObject, ModelObject
+from api.schemas.jobs import JobFacts, JobObject, job_object, model_name
+from api.schemas.requests import Hyperparameters, JobCreate, Reinforcement
+from api.schemas.results import CheckpointObject
+from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket
+from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
+
+__all__ = [
+    "CheckpointObject",
+    "DialectError",
+    "Fault",
+    "FileDeleted",
+    "FileObject",
+    "Health",
+    "Hyperparameters",
+    "JobCreate",
+    "JobEventObject",
+    "JobFacts",
+    "JobObject",
+    "JobProgress",
+    "ListOf",
+    "MetricsList",
+    "MetricsPoint",
+    "ModelObject",
+    "Problem",
+    "Readiness",
+    "Reinforcement",
+    "StreamTicket",
+    "epoch",
+    "job_object",
+    "model_name",
+]
