@@ -11,7 +11,7 @@ from stapo_core import config
 
 def models() -> list[type[BaseModel]]:
     found = [item for item in vars(config).values() if isinstance(item, type) and issubclass(item, BaseModel)]
-    return [model for model in found if model.__module__ == config.__name__]
+    return [model for model in found if model.__module__.startswith(config.__name__)]
 
 
 def silent_fields(model: type[BaseModel]) -> list[str]:

@@ -1,0 +1,158 @@
+"""How a run is sized, trained, scored and saved. Knows pydantic alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stapo_core.config.algorithms import Algorithm, StapoConfig
+from stapo_core.config.graders import Grader
+from stapo_core.config.strict import Positive, Probability, Strict
+
+
+class BatchConfig(Strict):
+    """How many prompts and responses one step takes, and how the learner cuts them up."""
+
+    num_prompts: Positive = 64
+    """Prompts per step."""
+    group_size: Annotated[int, Field(ge=2)] = 8
+    """Responses sampled per prompt; the advantage compares them, so at least 2."""
+    num_minibatches: Positive = 1
+    """Optimizer updates per rollout; must divide num_prompts."""
+    max_tokens_per_microbatch: Annotated[int, Field(ge=64)] = 16384
+    """Most tokens in one forward and backward pass; it bounds memory and never changes the gradient."""
+    num_passes: Positive = 1
+    """Times that each rollout is learned from; beyond the first, ratios move away from 1 and the clip works."""
+
+    @model_validator(mode="after")
+    def _minibatches_divide(self) -> Self:
+        if self.num_prompts % self.num_minibatches:
+            divisors = [n for n in range(1, self.num_prompts + 1) if self.num_prompts % n == 0]
+            raise ValueError(
+                f"num_minibatches {self.num_minibatches} does not divide num_prompts {self.num_prompts}; "
+                f"these do: {divisors}"
+            )
+        return self
+
+
+class SamplingConfig(Strict):
+    """How responses are drawn."""
+
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
+    """Softmax temperature of sampling and of the probabilities the algorithm sees."""
+    max_prompt_tokens: Positive = 1024
+    """Prompts longer than this are refused before the run starts."""
+    max_response_tokens: Positive = 2048
+    """Responses are cut at this many tokens."""
+
+
+class OptimizerConfig(Strict):
+    """AdamW with a linear warm-up."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 1e-6
+    """The rate after warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 10
+    """Updates over which the rate rises linearly from 0."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """How the rate goes on after warm-up: constant, or falling to 0 at the last update."""
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
+    """Decoupled weight decay; not applied to vectors (norms, biases)."""
+    beta1: Probability = 0.9
+    """Decay of the first moment."""
+    beta2: Probability = 0.999
+    """Decay of the second moment."""
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    """The gradient is scaled down to this global norm."""
+
+
+class EvaluationConfig(Strict):
+    """How the validation file is scored: mean reward over num_samples responses per problem (avg@k)."""
+
+    every_steps: Annotated[int, Field(ge=0)] = 0
+    """Steps between evaluations; 0 evaluates only before the first step and after the last."""
+    num_samples: Positive = 1
+    """Responses per problem."""
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
+    """Softmax temperature of the evaluation."""
+    max_problems: Positive | None = None
+    """Only the first so many problems are scored; all when omitted."""
+
+
+class CheckpointConfig(Strict):
+    """When a checkpoint is written; whichever limit is reached first. One more is written at the end."""
+
+    every_steps: Positive = 50
+    """Steps between checkpoints."""
+    every_s: Annotated[float, Field(gt=0.0)] = 600.0
+    """Seconds between checkpoints."""
+    keep: Positive = 3
+    """Checkpoints kept; the oldest are removed first."""
+
+
+class LoraConfig(Strict):
+    """Low-rank adapters on every linear layer but the head; the base weights stay as they are."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 32
+    """Rank of the adapters."""
+    alpha: Annotated[float, Field(gt=0.0)] = 64.0
+    """The adapters' output is scaled by alpha / rank."""
+    merge: bool = False
+    """Checkpoints hold the whole model with the adapters merged in, instead of the adapters alone."""
+
+
+class TrainConfig(Strict):
+    """How a run trains. Every field has a default; the resolved values are given back with the job."""
+
+    algorithm: Algorithm = StapoConfig()
+    """The policy-optimisation method and its constants."""
+    num_steps: Positive | None = None
+    """Steps of the run; when omitted, n_epochs passes over the training file."""
+    batch: BatchConfig = BatchConfig()
+    """Sizes of a step."""
+    sampling: SamplingConfig = SamplingConfig()
+    """How responses are drawn."""
+    optimizer: OptimizerConfig = OptimizerConfig()
+    """The optimizer."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How the validation file is scored."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When checkpoints are written."""
+    lora: LoraConfig | None = None
+    """Trains low-rank adapters; all weights are trained when omitted."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Precision of the weights in forward passes; auto is float32 on a CPU and bfloat16 on a GPU."""
+    gradient_checkpointing: bool = False
+    """Recomputes activations in the backward pass: less memory, about a third more work, prompts not shared."""
+    record_rollouts_every: Annotated[int, Field(ge=0)] = 10
+    """Steps between recorded rollouts (parquet, per token); 0 records none."""
+
+    @model_validator(mode="after")
+    def _longest_response_fits(self) -> Self:
+        longest = self.sampling.max_prompt_tokens + self.sampling.max_response_tokens
+        if longest > self.batch.max_tokens_per_microbatch:
+            raise ValueError(
+                f"batch.max_tokens_per_microbatch {self.batch.max_tokens_per_microbatch} cannot hold one prompt and "
+                f"response of up to {longest} tokens; set it to at least {longest}"
+            )
+        return self
+
+
+class RunConfig(Strict):
+    """The trainer's whole input, `config.json` in the run directory (or a YAML file for `stapo train`)."""
+
+    model: Path
+    """Folder of the base model in Hugging Face layout."""
+    training_file: Path
+    """JSONL: one `{"prompt": ..., ...reference fields}` per line."""
+    validation_file: Path | None = None
+    """JSONL in the same form, scored before, during and after training."""
+    grader: Grader
+    """What a response is rewarded for."""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    """All randomness of the run follows from it."""
+    train: TrainConfig = TrainConfig()
+    """How the run trains."""
+    num_epochs: Positive = 1
+    """Passes over the training file, where train.num_steps is omitted."""

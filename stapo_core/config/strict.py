@@ -1,0 +1,17 @@
+"""What all config classes share. Knows pydantic alone."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+Probability = Annotated[float, Field(gt=0.0, lt=1.0)]
+ClipRange = Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class Strict(BaseModel):
+    """Refuses unknown fields, NaN and infinity, each by name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
