@@ -9,6 +9,7 @@ import argparse
 import ctypes
 import errno
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -20,6 +21,7 @@ from types import FrameType
 from pydantic import ValidationError
 
 from stapo_core.config import RunConfig
+from stapo_core.estimate import estimate
 from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED, Failed, Finished, Stage
 from stapo_core.spool import Spool
 
@@ -52,7 +54,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stapo_core", description="Trains from RUN_DIR/config.json.")
     parser.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process ends")
+    parser.add_argument("--estimate", action="store_true", help="print what the run will take, and start nothing")
     options = parser.parse_args(arguments)
+    if options.estimate:
+        return print_estimate(options.run_dir)
     if options.die_with_parent:
         die_with_parent()
     should_stop = StopFlag()
@@ -107,6 +112,19 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag) -> int:
             run.sampler.close()
     spool.emit(Finished, step=outcome.step, reason=outcome.reason)
     return EXIT_DONE if outcome.reason == "num_steps_reached" else EXIT_STOPPED
+
+
+def print_estimate(run_dir: Path) -> int:
+    """Prints the memory and work that the run will take on this machine; no model is loaded and nothing is written."""
+    try:
+        config = RunConfig.model_validate_json((run_dir / "config.json").read_bytes())
+        model = json.loads((config.model / "config.json").read_bytes())
+        found = estimate(model, config.train, has_gpu=Path("/dev/nvidiactl").exists())
+    except (OSError, ValueError, KeyError) as error:
+        print(f"no estimate: {_describe(error)}", file=sys.stderr)  # noqa: T201  # asked for on a terminal
+        return EXIT_BAD_CONFIG
+    print("\n".join(found.lines()))  # noqa: T201  # asked for on a terminal
+    return EXIT_DONE
 
 
 def _refuse(spool: Spool, code: str, message: str, param: str | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -125,6 +126,17 @@ def test_the_trainer_dies_with_its_parent(tmp_path: Path) -> None:
         assert process.stdin is not None
         process.stdin.close()
         assert process.wait(5) == 1
+
+
+def test_an_estimate_is_printed_and_nothing_is_started(tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path)
+
+    command = [sys.executable, "-X", "importtime", "-m", "stapo_core", str(run_dir), "--estimate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    assert re.search(r"^peak +\d+ MiB$", done.stdout, re.MULTILINE)
+    assert " torch\n" not in done.stderr
+    assert [path.name for path in run_dir.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["/nowhere"]])
