@@ -76,7 +76,7 @@ def overlay(figure: Figure, runs: Sequence[RunCurves], axis: Axis, *, smoothing:
     weight = smoothing if figure.kind == "train" else 0.0
     return {
         "animation": False,
-        "grid": {"left": 56, "right": 16, "top": 16, "bottom": 64},
+        "grid": {"left": 12, "right": 16, "top": 12, "bottom": 36},
         "legend": {"bottom": 0, "type": "scroll"},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "value", "name": _UNITS[axis], "nameLocation": "middle", "nameGap": 24},
