@@ -21,12 +21,12 @@ from stapo_core.config import (
 
 DEMO_TRAIN: dict[str, Any] = {
     "algorithm": {"kind": "stapo", "entropy_scope": "all_tokens"},
-    "num_steps": 100,
-    "batch": {"num_prompts": 16, "group_size": 8},
+    "num_steps": 80,
+    "batch": {"num_prompts": 32, "group_size": 8},
     "sampling": {"max_prompt_tokens": 32, "max_response_tokens": 64},
-    "optimizer": {"learning_rate": 3e-4},
-    "evaluation": {"every_steps": 25},
-    "checkpoint": {"every_steps": 50},
+    "optimizer": {"learning_rate": 3e-4, "schedule": "linear"},
+    "evaluation": {"every_steps": 20, "num_samples": 2},
+    "checkpoint": {"every_steps": 20},
     "record_rollouts_every": 10,
 }
 

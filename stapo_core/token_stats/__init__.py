@@ -6,6 +6,8 @@ logits live in their own files; the autograd function here is the same for all o
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +16,7 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from stapo_core.batch import TokenStats
-from stapo_core.token_stats.torch_fold import fold
+from stapo_core.token_stats import torch_fold
 
 _CHUNK_BYTES = 64 * 2**20
 
@@ -50,6 +52,7 @@ class _TokenStats(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         operand = _operand(weight.detach(), hidden)
         outputs = hidden.new_empty((5, len(targets)), dtype=torch.float32)
+        fold = _choose_fold(hidden.device)
         for rows in _chunks(len(targets), len(weight)):
             fold(_logits(hidden[rows], operand, head), targets[rows], outputs[:, rows])
         logprobs, entropies, sum_squares, sum_squares_log, lse = outputs.unbind()
@@ -74,6 +77,15 @@ class _TokenStats(torch.autograd.Function):
             if d_weight is not None:
                 _add_product(d_weight, d_logits.T, hidden[rows])
         return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None, None
+
+
+def _choose_fold(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], None]:
+    """The kernel on a GPU with Triton, plain torch elsewhere; Triton is not imported where it is not used."""
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return torch_fold.fold
+    from stapo_core.token_stats import triton_fold
+
+    return triton_fold.fold
 
 
 def _chunks(num_tokens: int, vocabulary: int) -> list[slice]:
