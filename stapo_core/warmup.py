@@ -1,7 +1,7 @@
 """Makes the demo's base model and data: `python -m stapo_core.warmup OUT_FOLDER`.
 
 A small Qwen3 with a tokenizer of its own learns three-digit addition from worked examples, a part of them wrong on
-purpose, until it solves some of the held-out problems; reinforcement takes it from there. Everything follows from
+purpose, until it solves a third of some probe problems; reinforcement takes it from there. Everything follows from
 the seed. The folder appears whole, by a rename.
 """
 
@@ -33,11 +33,14 @@ from stapo_core.rollout import Draw
 from stapo_core.rollout.prompts import encode_prompts
 from stapo_core.rollout.transformers_sampler import TransformersSampler
 
-NUM_TRAIN, NUM_VALIDATION = 2000, 200
-BATCH_SIZE = 32
-PEAK_RATE = 3e-3
+NUM_TRAIN, NUM_VALIDATION, NUM_PROBE = 2000, 200, 128
+BATCH_SIZE = 48
+PEAK_RATE = 4e-3
 SPOILT_SHARE = 0.25
 MAX_TOKENS = 64
+TARGET_ACCURACY = 0.34
+"""Enough for most groups to hold right and wrong responses, and room to rise."""
+PROBE_EVERY, PROBE_BELOW_LOSS = 10, 0.24
 
 OnStep = Callable[[int, float], None]
 
@@ -59,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stapo_core.warmup", description="Makes the demo's base model.")
     parser.add_argument("out_folder", type=Path, help="the folder to make; it must not exist")
     parser.add_argument("--seed", type=int, default=0, help="all randomness follows from it")
-    parser.add_argument("--steps", type=int, default=250, help="supervised steps")
+    parser.add_argument("--steps", type=int, default=400, help="most supervised steps")
     asked = parser.parse_args(arguments)
     if asked.out_folder.exists():
         print(f"{asked.out_folder} exists; remove it or name another folder", file=sys.stderr)  # noqa: T201
@@ -86,17 +89,17 @@ def make_base(out_folder: Path, *, seed: int, steps: int, on_step: OnStep = lamb
     """Writes `model/`, `train.jsonl`, `validation.jsonl` and `warmup.json`; raises OSError if `out_folder` exists."""
     start = time.monotonic()
     rng = random.Random(seed)  # noqa: S311  # problems, not secrets
-    held_out = draw_problems(rng, NUM_VALIDATION)
-    train = draw_problems(rng, NUM_TRAIN, avoid=frozenset(held_out))
+    problems = draw_problems(rng, NUM_VALIDATION + NUM_PROBE + NUM_TRAIN)
+    held_out, probe = problems[:NUM_VALIDATION], problems[NUM_VALIDATION : NUM_VALIDATION + NUM_PROBE]
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    loss = _learn(model, tokenizer, Examples(rng, frozenset(held_out)), steps, on_step)
+    losses = _learn(model, tokenizer, Lessons(Examples(rng, frozenset([*held_out, *probe])), probe, steps), on_step)
     outcome = Outcome(
         seed=seed,
-        steps=steps,
+        steps=len(losses),
         num_parameters=sum(parameter.numel() for parameter in model.parameters()),
-        loss=loss,
+        loss=_recent(losses),
         held_out_accuracy=accuracy(model, tokenizer, held_out, seed=seed),
         seconds=round(time.monotonic() - start, 1),
     )
@@ -105,7 +108,7 @@ def make_base(out_folder: Path, *, seed: int, steps: int, on_step: OnStep = lamb
         whole = Path(scratch) / "whole"
         model.save_pretrained(whole / "model")
         tokenizer.save_pretrained(whole / "model")
-        _write_rows(whole / "train.jsonl", train)
+        _write_rows(whole / "train.jsonl", problems[NUM_VALIDATION + NUM_PROBE :])
         _write_rows(whole / "validation.jsonl", held_out)
         (whole / "warmup.json").write_text(json.dumps(asdict(outcome), indent=2) + "\n")
         whole.rename(out_folder)
@@ -176,17 +179,30 @@ def accuracy(
     return sum(solved) / len(solved)
 
 
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What is learned from, the problems that say when it is enough, and the most steps."""
+
+    examples: Examples
+    probe: Sequence[Problem]
+    max_steps: int
+
+
 def _learn(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, examples: Examples, steps: int, on_step: OnStep
-) -> float:
-    """AdamW under a half cosine; gives the mean loss (nats per response token) of the last ten steps."""
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, lessons: Lessons, on_step: OnStep
+) -> list[float]:
+    """AdamW under a half cosine until the probe is solved well enough; gives the losses (nats per response token).
+
+    The skill comes suddenly, and at another step for every seed: a fixed number of steps would end anywhere between
+    nothing and everything.
+    """
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     losses: list[float] = []
-    for step in range(steps):
+    for step in range(lessons.max_steps):
         for group in optimizer.param_groups:
-            group["lr"] = PEAK_RATE * min(1.0, (step + 1) / 20) * (1 + math.cos(math.pi * step / steps)) / 2
-        token_ids, labels = _encode(tokenizer, examples.draw(BATCH_SIZE))
+            group["lr"] = PEAK_RATE * min(1.0, (step + 1) / 20) * (1 + math.cos(math.pi * step / lessons.max_steps)) / 2
+        token_ids, labels = _encode(tokenizer, lessons.examples.draw(BATCH_SIZE))
         loss = model(input_ids=token_ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -194,7 +210,15 @@ def _learn(
         optimizer.zero_grad()
         losses.append(loss.item())
         on_step(step + 1, losses[-1])
-    return sum(losses[-10:]) / len(losses[-10:])
+        is_due = (step + 1) % PROBE_EVERY == 0 and _recent(losses) < PROBE_BELOW_LOSS
+        if is_due and accuracy(model, tokenizer, lessons.probe, seed=step) >= TARGET_ACCURACY:
+            break
+    return losses
+
+
+def _recent(losses: Sequence[float]) -> float:
+    last = losses[-10:]
+    return sum(last) / len(last)
 
 
 def _encode(
