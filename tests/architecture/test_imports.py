@@ -48,6 +48,7 @@ PLANTS = {
     "vLLM has one door": ("stapo_core/learner.py", "import vllm"),
     "The API's layers": ("api/errors.py", "import api.store"),
     "The worker's layers": ("worker/process.py", "import worker.runner"),
+    "The client's layers": ("client/lock.py", "import client.launch"),
     "The trainer's layers": ("stapo_core/data.py", "import stapo_core.train"),
 }
 
@@ -68,9 +69,16 @@ def test_the_contract_refuses_a_planted_import(contract: str, checkout: Path) ->
     assert f"{contract} BROKEN" in result.stdout
 
 
-@pytest.mark.parametrize("contract", ["The API's layers", "The worker's layers", "The trainer's layers"])
-def test_a_module_without_a_layer_is_refused(contract: str, checkout: Path) -> None:
-    room = {"The API's layers": "api", "The worker's layers": "worker", "The trainer's layers": "stapo_core"}[contract]
+@pytest.mark.parametrize(
+    ("contract", "room"),
+    [
+        ("The API's layers", "api"),
+        ("The worker's layers", "worker"),
+        ("The client's layers", "client"),
+        ("The trainer's layers", "stapo_core"),
+    ],
+)
+def test_a_module_without_a_layer_is_refused(contract: str, room: str, checkout: Path) -> None:
     (checkout / room / "newcomer.py").touch()
     result = lint_imports(checkout)
     (checkout / room / "newcomer.py").unlink()
