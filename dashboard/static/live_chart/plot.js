@@ -8,6 +8,7 @@ import { extent, nearest, runsOf, window as indexWindow } from "./series.js";
 const EDGE = { left: 52, right: 12, top: 8, bottom: 22 };
 const MARK = 6;
 const MAX_DIAMONDS = 60;
+const FEW_DOTS = 400;
 
 export class Plot {
   constructor(base, overlay) {
@@ -154,10 +155,10 @@ export class Plot {
   }
 
   drawDots({ xs, raw, color }) {
-    this.context.globalAlpha = 0.45;
-    for (const run of this.runs(xs, raw)) {
-      for (const [px, value] of run) disc(this.context, [px, this.y.toPixel(value)], 1.8, color);
-    }
+    const points = this.runs(xs, raw).flat();
+    const radius = points.length < FEW_DOTS ? 2.5 : 1.6;
+    this.context.globalAlpha = 0.55;
+    for (const [px, value] of points) disc(this.context, [px, this.y.toPixel(value)], radius, color);
   }
 
   drawDiamonds({ xs, raw, color }) {
