@@ -107,10 +107,10 @@ class TransformersSampler:
     def _draw(self, rows: Sequence[_Row], temperature: float) -> _Tokens:
         decoder = self._decoder()
         self._check_stop()
-        places = list(dict.fromkeys(row.place for row in rows))
-        prompt_of = {row.place: row.prompt for row in rows}
-        logits = decoder.prefill([prompt_of[place].token_ids for place in places])
-        origins = torch.tensor([places.index(row.place) for row in rows], device=logits.device)
+        prompts = {row.place: row.prompt for row in rows}
+        logits = decoder.prefill([prompt.token_ids for prompt in prompts.values()])
+        origin_of = {place: origin for origin, place in enumerate(prompts)}
+        origins = torch.tensor([origin_of[row.place] for row in rows], device=logits.device)
         decoder.fan_out(origins, self._max_response_tokens)
         return self._decode(decoder, logits[origins], UniformStreams([row.seed for row in rows]), temperature)
 
