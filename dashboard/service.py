@@ -76,9 +76,18 @@ def _connection() -> _Connection:
     return _Connection(Client(api_url(), _api_key(), timeout_s=10.0))
 
 
+def connect() -> None:
+    """Makes ready to speak to the API, without asking it anything. Raises Misconfigured."""
+    _connection()
+
+
 def disconnect() -> None:
     """Forgets the connection; the next call makes one to the address and with the key that are then set."""
     _connection.clear()
+
+
+class Misconfigured(Exception):
+    """The operator has left something out; the text says what to set."""
 
 
 def _api_key() -> str:
@@ -87,8 +96,11 @@ def _api_key() -> str:
         return key
     path = os.environ.get("STAPO_API_KEY_FILE", "")
     if not path:
-        raise RuntimeError("The dashboard has no API key: set STAPO_API_KEY or STAPO_API_KEY_FILE.")
-    return Path(path).read_text(encoding="utf-8").strip()
+        raise Misconfigured("The dashboard has no API key: set STAPO_API_KEY or STAPO_API_KEY_FILE.")
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise Misconfigured(f"The file that STAPO_API_KEY_FILE names cannot be read: {error}") from error
 
 
 def job_url(job_id: str) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import streamlit as st
 
+from dashboard import service
+
 st.set_page_config(page_title="STAPO", page_icon=str(Path(__file__).parent / "static" / "icon.svg"), layout="wide")
 page = st.navigation(
     [
@@ -47,4 +49,9 @@ page = st.navigation(
     ],
     position="top",
 )
-page.run()
+try:
+    service.connect()
+except service.Misconfigured as error:
+    st.error(str(error), icon=":material/settings_alert:")
+else:
+    page.run()

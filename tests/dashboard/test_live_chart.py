@@ -146,6 +146,17 @@ def test_curves_go_on_without_a_gap_when_the_api_returns(
     expect(page.get_by_text("The API does not answer.")).to_be_hidden(timeout=15_000)
 
 
+def test_a_browser_that_cannot_reach_the_api_is_told_which_address_it_needs(
+    page: Page, dashboard_url: str, feed: Feed, service: Service
+) -> None:
+    run = feed.begin("unreachable")
+    page.route(f"{service.url}/**", lambda route: route.abort())
+
+    page.goto(f"{dashboard_url}/run?run={run.id}")
+
+    expect(page.locator(".status")).to_contain_text(f"this browser asks {service.url}", timeout=10_000)
+
+
 def test_the_page_learns_that_the_run_has_ended(page: Page, dashboard_url: str, feed: Feed) -> None:
     run = feed.begin("ends")
     run.take_steps(3)

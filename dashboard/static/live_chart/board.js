@@ -30,7 +30,7 @@ export class Board {
     for (const panel of this.panels) panel.paintLegend();
     this.stream = new RunStream(config.source, this.data, {
       rows: (rows) => this.take(rows),
-      status: (word) => this.showStatus(word),
+      status: (word, detail) => this.showStatus(word, detail),
       state: ({ state }) => (root.dataset.state = state),
     });
     this.redraw();
@@ -127,9 +127,9 @@ export class Board {
     this.redraw();
   }
 
-  showStatus(word) {
+  showStatus(word, detail = "") {
     this.root.dataset.stream = word;
-    this.status.textContent = STATUS[word];
+    this.status.textContent = STATUS[word] + detail;
   }
 
   // --- the shared view ---
@@ -144,6 +144,7 @@ export class Board {
 
   /** Puts the crosshair on the step nearest to `value` in all panels; null takes it away. */
   hover(value) {
+    if (value === null) this.readout.setAttribute("aria-live", "off");
     const xs = value === null ? [] : this.data.positions("train", this.view.axis);
     this.view.cursor = xs[nearest(xs, value)] ?? null;
     this.redrawOverlays();
@@ -191,6 +192,7 @@ export class Board {
   step(direction, far) {
     const xs = this.data.positions("train", this.view.axis);
     if (!xs.length) return;
+    this.readout.setAttribute("aria-live", "polite"); // who walks by keys may be listening
     const [low, high] = this.shownRange();
     const stride = far ? Math.max(1, Math.round((lowerBound(xs, high) - lowerBound(xs, low)) / 10)) : 1;
     const at = this.view.cursor === null ? lowerBound(xs, high) : nearest(xs, this.view.cursor) + direction * stride;

@@ -59,7 +59,7 @@ export class Panel {
   buildEntry(series, index) {
     const entry = element("span", "entry");
     const swatch = element("canvas", "swatch");
-    const value = element("output", "value", "–");
+    const value = element("span", "value", "–");
     entry.append(swatch, element("span", "name", series.name), value);
     this.legend.append(entry);
     return { series, index, swatch, value };

@@ -5,9 +5,10 @@ const FIRST_WAIT_S = 1;
 const LONGEST_WAIT_S = 15;
 const HIDDEN_S = 60;
 const MAX_HISTORY = 4000;
+const UNREACHABLE = 3;
 
 export class RunStream {
-  /** `on.rows(rows)`, `on.status(word)` with loading, live, waiting, ended; `on.state(job state)`. */
+  /** `on.rows(rows)`, `on.status(word, detail)` with loading, live, waiting, ended; `on.state(job state)`. */
   constructor(source, data, on) {
     this.source = source;
     this.data = data;
@@ -96,8 +97,13 @@ export class RunStream {
   retry() {
     this.disconnect();
     this.failures += 1;
-    this.on.status("waiting");
+    this.on.status("waiting", this.hasHistory || this.failures < UNREACHABLE ? "" : this.addressText());
     this.schedule(Math.min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (this.failures - 1)));
+  }
+
+  // A page that works beside charts that never load is a matter of addresses: say which one the browser needs.
+  addressText() {
+    return ` (this browser asks ${new URL(this.source.url).origin}, which must be reachable and allow ${location.origin})`;
   }
 
   schedule(seconds) {
