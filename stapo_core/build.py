@@ -89,6 +89,8 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
         evaluator.evaluated_step = saved.state.values["evaluated_step"]
         restore_rng(saved.state)
     _announce(run, spool)
+    if saved:
+        checkpoints.announce(saved.manifest, final=saved.step == num_steps)
     return run
 
 

@@ -60,8 +60,13 @@ class Saved:
     """A verified checkpoint on disk."""
 
     folder: Path
-    step: int
+    manifest: Manifest
     state: TrainerState
+
+    @property
+    def step(self) -> int:
+        """The step that its weights stand at."""
+        return self.manifest.step
 
 
 class Checkpoints:
@@ -101,11 +106,14 @@ class Checkpoints:
         self._spool.sync()
         manifest = write(self._folder / f"step-{step:06d}", step, policy, state)
         self.saved_step, self._saved_at = step, time.monotonic()
-        self._spool.emit(
-            CheckpointSaved, step=step, folder=f"checkpoints/step-{step:06d}", files=manifest.files, final=final
-        )
+        self.announce(manifest, final=final)
         for folder in sorted(self._folder.glob("step-*"))[: -self._config.keep]:
             shutil.rmtree(folder)
+
+    def announce(self, manifest: Manifest, *, final: bool) -> None:
+        """Says that a checkpoint is whole; a resumed run says it again, for a crash may have come before the word."""
+        folder = f"checkpoints/step-{manifest.step:06d}"
+        self._spool.emit(CheckpointSaved, step=manifest.step, folder=folder, files=manifest.files, final=final)
 
 
 def write(folder: Path, step: int, policy: Policy, state: TrainerState) -> Manifest:
@@ -163,7 +171,7 @@ def read(folder: Path) -> Saved:
         values = json.loads((folder / "trainer" / "state.json").read_bytes())
     except (OSError, ValueError, SafetensorError) as error:
         raise Rejected(f"its trainer state cannot be read: {error}") from error
-    return Saved(folder=folder, step=manifest.step, state=TrainerState(tensors, values))
+    return Saved(folder=folder, manifest=manifest, state=TrainerState(tensors, values))
 
 
 def restore_rng(state: TrainerState) -> None:

@@ -143,6 +143,18 @@ def test_a_save_that_fails_at_any_write_leaves_the_last_checkpoint_and_nothing_e
         assert verify(tmp_path / "checkpoints" / "step-000001").step == 1
 
 
+def test_a_checkpoint_found_at_start_can_be_announced_again_word_for_word(tmp_path: Path, policy: Policy) -> None:
+    make_checkpoints(tmp_path).save(1, policy, make_state())
+    resumed = make_checkpoints(tmp_path)
+    found = resumed.newest()
+    assert found is not None
+
+    resumed.announce(found.manifest, final=False)
+
+    first, second = ({k: v for k, v in event.items() if k != "time"} for event in read_events(tmp_path))
+    assert first == second
+
+
 def test_a_checkpoint_event_lists_every_file_with_its_digest(tmp_path: Path, policy: Policy) -> None:
     make_checkpoints(tmp_path).save(1, policy, make_state(), final=True)
 
