@@ -83,6 +83,14 @@ class CheckpointSaved(Event):
     final: bool = False
 
 
+class RolloutsRecorded(Event):
+    """Every token of the step's responses stands in a parquet file: `file` is relative to the run directory."""
+
+    type: Literal["rollouts"] = "rollouts"
+    step: int
+    file: str
+
+
 class CheckpointRejected(Event):
     """A checkpoint found at start did not verify and was not used."""
 
@@ -124,6 +132,7 @@ TrainerEvent = Annotated[
     | StepDone
     | Evaluated
     | CheckpointSaved
+    | RolloutsRecorded
     | CheckpointRejected
     | Warned
     | Finished

@@ -16,6 +16,8 @@ import torch
 from stapo_core.batch import Group, TokenRecord
 from stapo_core.diagnostics import conditions, gradient_norms
 
+ROW_GROUP = 65_536  # so that one response is read without the rest of its step
+
 
 class Recorder:
     """Records every `every` steps; 0 records none."""
@@ -34,7 +36,7 @@ class Recorder:
         self._folder.mkdir(exist_ok=True)
         path = self._folder / f"step-{step:06d}.parquet"
         draft = path.with_suffix(".tmp")
-        pq.write_table(self._table(step, groups, record), draft, compression="zstd")
+        pq.write_table(self._table(step, groups, record), draft, compression="zstd", row_group_size=ROW_GROUP)
         draft.rename(path)
         return path
 
@@ -67,9 +69,18 @@ class Recorder:
             "positive_advantage": held.is_positive,
             "low_p": held.is_rare,
             "low_h": held.is_certain,
+            "tau_p": record.tau_p,
+            "tau_h": record.tau_h,
+            "scored": record.is_scored,
         }
         arrays = {name: pa.array(column.cpu().numpy()) for name, column in columns.items()}
         arrays["token"] = self._texts(token_ids.tolist())
+        texts: dict[str, list[str]] = {
+            "prompt": [group.prompt.text for group, _ in responses],
+            "response": [group.responses[place].text for group, place in responses],
+            "finish": [str(group.responses[place].finish) for group, place in responses],
+        }
+        arrays |= {name: _spread(values, rows.tolist()) for name, values in texts.items()}
         arrays["step"] = pa.array([step] * len(token_ids), type=pa.int32())
         return pa.table(arrays)
 
@@ -80,3 +91,8 @@ class Recorder:
         place = {token_id: number for number, token_id in enumerate(distinct)}
         indices = pa.array([place[token_id] for token_id in token_ids], type=pa.int32())
         return pa.DictionaryArray.from_arrays(indices, pa.array(texts, type=pa.string()))
+
+
+def _spread(values: list[str], rows: list[int]) -> pa.Array:
+    """One value per response, given to each of its tokens and stored once."""
+    return pa.array(values, type=pa.string()).dictionary_encode().take(pa.array(rows, type=pa.int32()))

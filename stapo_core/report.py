@@ -15,7 +15,7 @@ from typing import Literal
 
 from stapo_core.batch import Group
 from stapo_core.diagnostics import Metrics, diagnose, join
-from stapo_core.events import Evaluated, Stage, StageChanged, StepDone, Warned
+from stapo_core.events import Evaluated, RolloutsRecorded, Stage, StageChanged, StepDone, Warned
 from stapo_core.learner import Learned
 from stapo_core.recording import Recorder
 from stapo_core.spool import Spool
@@ -69,7 +69,8 @@ class Report:
         values, flags = without_non_finite(metrics)
         self._spool.emit(StepDone, step=step, metrics=values, flags=flags)
         if learned.is_whole and self._recorder.is_due(step):
-            self._recorder.record(step, groups, join(learned.records))
+            path = self._recorder.record(step, groups, join(learned.records))
+            self._spool.emit(RolloutsRecorded, step=step, file=f"{path.parent.name}/{path.name}")
 
     def evaluated(self, step: int, metrics: Metrics, *, final: bool) -> None:
         """Emits an evaluation."""

@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 from pydantic import ValidationError
 
 from api.lifecycle import JobState
-from api.store import artifacts, leases, metrics
+from api.store import artifacts, leases, metrics, recordings, rollouts
 from api.store.database import Database, Session
 from api.store.events import add_event, move
 from api.store.tables import Job
@@ -30,6 +31,14 @@ class Attempt:
     run_dir: Path
     artifacts_dir: Path
     keep_checkpoints: int
+
+
+@dataclass(frozen=True)
+class RolloutsIndexed:
+    """The responses of a step whose tokens have been published."""
+
+    step: int
+    rows: list[dict[str, Any]]
 
 
 class Recorder:
@@ -76,10 +85,26 @@ class Recorder:
             return []
         return [line for line in read.splitlines(keepends=True) if line.endswith(b"\n")][:BATCH_LINES]
 
-    def _publish(self, event: events.TrainerEvent) -> events.TrainerEvent:
-        """Puts a saved checkpoint where it can be downloaded, before its row says so; other events pass unchanged."""
-        if not isinstance(event, events.CheckpointSaved):
-            return event
+    def _publish(self, event: events.TrainerEvent) -> events.TrainerEvent | RolloutsIndexed:
+        """Puts what was saved where it can be downloaded, before a row says so; other events pass unchanged."""
+        if isinstance(event, events.CheckpointSaved):
+            return self._publish_checkpoint(event)
+        if isinstance(event, events.RolloutsRecorded):
+            return self._publish_rollouts(event)
+        return event
+
+    def _publish_rollouts(self, event: events.RolloutsRecorded) -> RolloutsIndexed | events.Warned:
+        """A file that cannot be read costs its rows, never the run."""
+        attempt = self._attempt
+        try:
+            source = attempt.run_dir / event.file
+            path = recordings.publish_recording(source, attempt.artifacts_dir, attempt.job_id, event.step)
+            return RolloutsIndexed(event.step, recordings.index_recording(path))
+        except (OSError, pa.ArrowException, KeyError) as error:
+            message = f"The recorded rollouts of step {event.step} cannot be read ({error})."
+            return events.Warned(time=event.time, step=event.step, message=message)
+
+    def _publish_checkpoint(self, event: events.CheckpointSaved) -> events.TrainerEvent:
         source = self._attempt.run_dir / event.folder
         try:
             artifacts.publish_folder(source, self._attempt.artifacts_dir, self._attempt.job_id, event.step)
@@ -107,6 +132,7 @@ def _write_stage(session: Session, job: Job, event: events.StageChanged) -> None
 def _write_started(session: Session, job: Job, event: events.Started) -> None:
     lost = job.step - event.resume_step
     job.trained_tokens = metrics.truncate_metrics(session, job, above_step=event.resume_step)
+    rollouts.truncate_rollouts(session, job, above_step=event.resume_step)
     job.step = event.resume_step
     origin = f"resumes after step {event.resume_step}" if event.resume_step else "begins"
     sizes = f"{event.num_parameters:,} parameters, {event.num_train_rows:,} rows"
@@ -147,6 +173,10 @@ def _write_checkpoint(session: Session, job: Job, event: events.CheckpointSaved)
     add_event(session, job, message, kind="checkpoint", data={"step": event.step, "final": event.final, "bytes": size})
 
 
+def _write_rollouts(session: Session, job: Job, indexed: RolloutsIndexed) -> None:
+    rollouts.replace_rollouts(session, job, indexed.step, indexed.rows)
+
+
 def _write_rejected(session: Session, job: Job, event: events.CheckpointRejected) -> None:
     message = f"Checkpoint {event.folder} was rejected: {event.reason}."
     data = {"folder": event.folder, "reason": event.reason}
@@ -181,6 +211,7 @@ _WRITERS: dict[type[Any], Callable[[Session, Job, Any], None]] = {
     events.StepDone: _write_step,
     events.Evaluated: _write_evaluation,
     events.CheckpointSaved: _write_checkpoint,
+    RolloutsIndexed: _write_rollouts,
     events.CheckpointRejected: _write_rejected,
     events.Warned: _write_warning,
     events.Finished: _write_finished,

@@ -7,6 +7,20 @@ from api.schemas.files import FileDeleted, FileObject, ModelObject
 from api.schemas.jobs import JobFacts, JobObject, job_object, model_name
 from api.schemas.requests import Hyperparameters, JobCreate, Reinforcement
 from api.schemas.results import CheckpointObject
+from api.schemas.rollouts import (
+    Funnel,
+    MaskedTokens,
+    MaskFigures,
+    MaskSimulation,
+    MinibatchThresholds,
+    RolloutDetail,
+    RolloutObject,
+    SimulatedThresholds,
+    TokenCount,
+    TokenInContext,
+    TokenObject,
+    TokenSet,
+)
 from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket
 from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
 
@@ -16,6 +30,7 @@ __all__ = [
     "Fault",
     "FileDeleted",
     "FileObject",
+    "Funnel",
     "Health",
     "Hyperparameters",
     "JobCreate",
@@ -24,13 +39,24 @@ __all__ = [
     "JobObject",
     "JobProgress",
     "ListOf",
+    "MaskFigures",
+    "MaskSimulation",
+    "MaskedTokens",
     "MetricsList",
     "MetricsPoint",
+    "MinibatchThresholds",
     "ModelObject",
     "Problem",
     "Readiness",
     "Reinforcement",
+    "RolloutDetail",
+    "RolloutObject",
+    "SimulatedThresholds",
     "StreamTicket",
+    "TokenCount",
+    "TokenInContext",
+    "TokenObject",
+    "TokenSet",
     "epoch",
     "job_object",
     "model_name",

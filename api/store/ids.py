@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-FILE, JOB, EVENT, CHECKPOINT, KEY = "file", "ftjob", "ftevent", "ftckpt", "key"
+FILE, JOB, EVENT, CHECKPOINT, KEY, ROLLOUT = "file", "ftjob", "ftevent", "ftckpt", "key", "rollout"
 
 
 def new_id(prefix: str) -> str:

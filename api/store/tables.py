@@ -152,6 +152,34 @@ class Checkpoint(Base):
     __table_args__ = (UniqueConstraint("job_id", "step"),)
 
 
+class Rollout(Base):
+    """One recorded response; its tokens lie in the step's parquet file, from row `first_token` on."""
+
+    __tablename__ = "rollouts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Identity(always=True), unique=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    step: Mapped[int]
+    place: Mapped[int]
+    first_token: Mapped[int]
+    prompt_index: Mapped[int]
+    sample_index: Mapped[int]
+    reward: Mapped[float]
+    advantage: Mapped[float]
+    length: Mapped[int]
+    finish: Mapped[str]
+    num_candidates: Mapped[int]
+    num_masked: Mapped[int]
+    num_clipped: Mapped[int]
+    min_p: Mapped[float]
+    mean_entropy: Mapped[float | None]
+    prompt: Mapped[str]
+    preview: Mapped[str]
+
+    __table_args__ = (UniqueConstraint("job_id", "step", "place"),)
+
+
 class IdempotencyKey(Base):
     """The stored answer to a POST, for 24 hours per tenant; `response` is null while the first call still runs."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file
 from stapo_core.build import BadInput, build
 from stapo_core.spool import Spool
 from stapo_core.train import Outcome, train
-from tests.stapo_core.tiny import make_run_folder, read_config, read_events
+from tests.stapo_core.tiny import make_run_folder, make_tokenizer, read_config, read_events
 
 NOT_REPEATABLE = ("speed/", "memory/")
 
@@ -193,6 +194,16 @@ def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Pat
         table["positive_advantage"], table["low_p"], table["low_h"], table["masked"], strict=True
     ):
         assert masked == (positive and low_p and low_h)
+    said = [event for event in read_events(whole) if event["type"] == "rollouts"]
+    assert [(event["step"], event["file"]) for event in said] == [
+        (2, "rollouts/step-000002.parquet"),
+        (4, "rollouts/step-000004.parquet"),
+    ]
+    firsts = [place for place, position in enumerate(table["position"]) if position == 0]
+    tokenizer = make_tokenizer()
+    for start, stop in pairwise([*firsts, None]):
+        assert tokenizer.decode(table["token_id"][start:stop], skip_special_tokens=True) == table["response"][start]
+    assert set(table["finish"]) <= {"stop", "length"}
 
 
 ALGORITHMS = [

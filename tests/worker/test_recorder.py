@@ -209,3 +209,15 @@ def test_a_line_that_is_no_event_is_told_and_passed_over(run: Run) -> None:
     run.recorder.ship()
     assert run.metrics() == [("train", 1, 1)]
     assert any(kind == "warning" and "not json" in message for kind, message in run.told())
+
+
+def test_a_recording_that_cannot_be_read_costs_its_rows_and_not_the_run(run: Run) -> None:
+    (run.attempt.run_dir / "rollouts").mkdir()
+    (run.attempt.run_dir / "rollouts" / "step-000001.parquet").write_bytes(b"torn")
+    run.say(started(), events.RolloutsRecorded(time=T, step=1, file="rollouts/step-000001.parquet"), step(1))
+    run.say(events.RolloutsRecorded(time=T, step=2, file="rollouts/step-000002.parquet"), step(2))
+    run.recorder.ship()
+    assert run.metrics() == [("train", 1, 1), ("train", 2, 1)]
+    warnings = [message for kind, message in run.told() if kind == "warning"]
+    assert len(warnings) == 2
+    assert all("cannot be read" in message for message in warnings)

@@ -1,0 +1,136 @@
+"""Recorded tokens: one parquet file per step in the artifact store, a row per token. Knows files, and no SQL.
+
+A step's responses lie end to end in the order in which the learner saw them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from api.errors import NotFound
+
+PREVIEW_CHARACTERS = 200
+Columns = dict[str, np.ndarray[Any, Any]]
+
+_INDEXED = [
+    "position",
+    "prompt_index",
+    "sample_index",
+    "reward",
+    "advantage",
+    "p",
+    "entropy",
+    "masked",
+    "clipped",
+    "positive_advantage",
+    "low_p",
+    "prompt",
+    "response",
+    "finish",
+]
+
+
+def recording_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
+    """Where the tokens of a step lie."""
+    return artifacts_dir / job_id / "rollouts" / f"step-{step:06d}.parquet"
+
+
+def publish_recording(source: Path, artifacts_dir: Path, job_id: str, step: int) -> Path:
+    """Puts a step's file into the artifact store, whole, in place of an earlier attempt's.
+
+    Raises FileNotFoundError when the file is gone.
+    """
+    target = recording_path(artifacts_dir, job_id, step)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    staging = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    staging.unlink(missing_ok=True)
+    try:
+        os.link(source, staging)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        shutil.copy2(source, staging)
+    staging.rename(target)
+    return target
+
+
+def index_recording(path: Path) -> list[dict[str, Any]]:
+    """One dict per response: what the table of rollouts holds of it. Raises OSError and pyarrow.ArrowException."""
+    table = pq.read_table(path, columns=_INDEXED)
+    starts, stops = spans(table["position"].to_numpy())
+    columns = {name: table[name].to_numpy() for name in _INDEXED[1:11]}
+    texts = {name: table[name].combine_chunks().take(pa.array(starts)).to_pylist() for name in _INDEXED[11:]}
+    candidates = columns["positive_advantage"] & columns["low_p"]
+    return [
+        {
+            "place": place,
+            "first_token": start,
+            "prompt_index": int(columns["prompt_index"][start]),
+            "sample_index": int(columns["sample_index"][start]),
+            "reward": float(columns["reward"][start]),
+            "advantage": float(columns["advantage"][start]),
+            "length": stop - start,
+            "finish": texts["finish"][place],
+            "num_candidates": int(candidates[start:stop].sum()),
+            "num_masked": int(columns["masked"][start:stop].sum()),
+            "num_clipped": int(columns["clipped"][start:stop].sum()),
+            "min_p": float(columns["p"][start:stop].min()),
+            "mean_entropy": finite(float(columns["entropy"][start:stop].mean())),
+            "prompt": _preview(texts["prompt"][place]),
+            "preview": _preview(texts["response"][place]),
+        }
+        for place, (start, stop) in enumerate(zip(starts, stops, strict=True))
+    ]
+
+
+def read_columns(path: Path, names: Sequence[str]) -> Columns:
+    """Whole columns of a step. Raises NotFound when the step's file is not there."""
+    table = _open(path).read(columns=list(names))
+    return {name: table[name].to_numpy() for name in names}
+
+
+def read_slice(path: Path, first: int, length: int) -> pa.Table:
+    """The rows from `first` on, without reading the rest of the step."""
+    file = _open(path)
+    groups, skipped, row = [], 0, 0
+    for number in range(file.num_row_groups):
+        num_rows = file.metadata.row_group(number).num_rows
+        if row + num_rows <= first:
+            skipped += num_rows
+        elif row < first + length:
+            groups.append(number)
+        row += num_rows
+    return file.read_row_groups(groups).slice(first - skipped, length)
+
+
+def spans(positions: np.ndarray[Any, Any]) -> tuple[list[int], list[int]]:
+    """Where each response begins and ends; a response begins at position 0."""
+    starts = np.flatnonzero(positions == 0).tolist()
+    return starts, [*starts[1:], len(positions)]
+
+
+def finite(value: float | None) -> float | None:
+    """The value, or None where JSON has no word for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except FileNotFoundError as error:
+        raise NotFound("The recorded tokens of this step are not in the store.", code="recording_not_found") from error
+
+
+def _preview(text: str) -> str:
+    """The beginning of a text; Postgres takes no NUL."""
+    shown = text.replace("\x00", "\ufffd")
+    return shown if len(shown) <= PREVIEW_CHARACTERS else shown[: PREVIEW_CHARACTERS - 1] + "…"
