@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float32
@@ -19,23 +18,18 @@ from stapo_core.algorithms import Algorithm, Decision, Memory, decide, push, thr
 from stapo_core.batch import Group, TokenRecord
 from stapo_core.checkpoint import TrainerState
 from stapo_core.config import TrainConfig
-from stapo_core.distributed import Alone, Ranks
+from stapo_core.distributed import Ranks
 from stapo_core.minibatch import Microbatch, MiniBatch
 from stapo_core.optimizer import Optimizer
 from stapo_core.policy import Policy
 from stapo_core.rollout import Stopped
-
-T = TypeVar("T")
+from stapo_core.scoring import NotFinite, Scorer, name
 
 MAX_SKIPPED_IN_A_ROW = 3
 
 
 class Diverged(Exception):
     """Several updates in a row had a loss or gradient that was not finite."""
-
-
-class NotFinite(Exception):
-    """A loss or gradient is not finite; the message names the micro-batch."""
 
 
 @dataclass(slots=True)
@@ -84,19 +78,24 @@ class Learner:
         num_updates = num_steps * config.batch.num_minibatches * config.batch.num_passes
         self.optimizer = Optimizer(policy.trainable(), config.optimizer, num_updates_in_all=num_updates)
         self.counters = Counters()
-        self.should_stop = should_stop
-        self.ranks = ranks or Alone()
-        self._has_moved = False
+        self.scorer = Scorer(
+            policy,
+            temperature=config.sampling.temperature,
+            max_tokens=config.batch.max_tokens_per_microbatch,
+            should_stop=should_stop,
+            ranks=ranks,
+        )
 
     def update(self, groups: Sequence[Group]) -> Learned:
         """Learns from graded groups, one optimizer update per mini-batch and pass; reports the last pass.
 
         Raises Stopped (nothing has changed then) when asked to stop before the first update, and Diverged.
         """
-        self._has_moved = False
+        self.scorer.may_stop = True
         batches = self._lay_out(groups)
-        for batch in batches:
-            self._score_reference(batch)
+        if self.reference is not None:
+            for batch in batches:
+                self.scorer.score_reference(batch, self._movable_rows(batch), self.reference)
         for batch in batches[1:]:  # the first meets the policy before it moves: its current log-probs are the old ones
             self._score_old(batch)
         for _ in range(self.config.batch.num_passes):
@@ -166,7 +165,7 @@ class Learner:
             raise
         self.counters.num_skipped_in_a_row = 0
         self.counters.memory = decision.selected.memory
-        self._has_moved = True
+        self.scorer.may_stop = False
         if norm == 0.0:
             learned.warnings.append(_nothing_to_learn(batch, decision))
             self.optimizer.skip()
@@ -183,60 +182,68 @@ class Learner:
         The last one waits for the decision with its graph in hand, and only the responses of the others in which
         such a token survived are forwarded again: usually none.
         """
-        *earlier, last = self._cut(batch) or [[]]
-        waiting = self._together(lambda: self._push_early(batch, earlier, last))
-        batch.exchange(self.ranks)
+        *earlier, last = self.scorer.cut(batch, self._movable_rows(batch)) or [[]]
+        waiting = self.scorer.together(lambda: self._push_early(batch, earlier, last))
+        batch.exchange(self.scorer.ranks)
         decision = decide(self.algorithm, batch.tokens, self.counters.memory)
         if not math.isfinite(decision.loss):
             raise NotFinite(f"the loss is {decision.loss}")
         if last:
             torch.autograd.backward(waiting, decision.push[batch.places(last)])
         self._push_late(batch, decision, earlier)
-        self.optimizer.sum_gradients(self.ranks)
+        self.optimizer.sum_gradients(self.scorer.ranks)
         return decision
 
     def _push_early(self, batch: MiniBatch, earlier: list[Microbatch], last: Microbatch) -> Float32[Tensor, " M"]:
         """Scores everything and pushes what is decided; the last micro-batch's log-probs keep their graph."""
         selection = self.algorithm.selection
         if selection.needs_all_entropies:
-            self._score(batch, batch.rows_of_groups(with_advantage=False))
+            self.scorer.score_all(batch, batch.rows_of_groups(with_advantage=False))
         number_in_all = len(earlier) + 1
         for number, microbatch in enumerate(earlier, start=1):
             with torch.set_grad_enabled(not selection.needs_whole_batch):
-                logprobs = self._score_microbatch(batch, microbatch, name=f"{number} of {number_in_all}")
+                logprobs = self.scorer.score(batch, microbatch, number=f"{number} of {number_in_all}")
             if logprobs.requires_grad:
                 part = batch.part(batch.places(microbatch))
                 torch.autograd.backward(logprobs, push(self.algorithm, part, self.counters.memory))
-        return self._score_microbatch(batch, last, name=f"{number_in_all} of {number_in_all}")
+        return self.scorer.score(batch, last, number=f"{number_in_all} of {number_in_all}")
 
     def _push_late(self, batch: MiniBatch, decision: Decision, earlier: list[Microbatch]) -> None:
         """Pushes the tokens of earlier micro-batches that were undecided when theirs was in hand, and survived."""
         late = decision.push.masked_fill(~self.algorithm.selection.undecided(batch.tokens, self.counters.memory), 0.0)
         survivors = set(batch.tokens.rows[late != 0].tolist())
         rows = [row for microbatch in earlier for piece in microbatch for row in piece.rows if row in survivors]
-        for microbatch in batch.cut(rows, self.config.batch.max_tokens_per_microbatch):
-            stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
-            torch.autograd.backward(stats.logprobs, late[batch.places(microbatch)])
+        for microbatch in self.scorer.cut_own(batch, rows):
+            torch.autograd.backward(self.scorer.forward(microbatch).logprobs, late[batch.places(microbatch)])
 
     def _scaled_norm(self, batch: MiniBatch, decision: Decision) -> float:
         """Divides the accumulated gradient by the denominator; its global norm. Raises NotFinite with the culprit."""
         norm = self.optimizer.scale_gradients(1.0 / decision.denominator if decision.denominator else 0.0)
         if not math.isfinite(norm):
-            culprits = [name for name in self.ranks.gather(self._culprit(batch, decision)) if name]
+            culprits = [name for name in self.scorer.ranks.gather(self._culprit(batch, decision)) if name]
             culprit = culprits[0] if culprits else "no micro-batch alone, but of their sum,"
             raise NotFinite(f"the gradient of {culprit} is not finite")
         return norm
 
     def _culprit(self, batch: MiniBatch, decision: Decision) -> str:
         """Repeats the micro-batches one by one to name the first whose gradient is not finite; empty for none."""
-        microbatches = self._cut(batch)
+        microbatches = self.scorer.cut(batch, self._movable_rows(batch))
         for number, microbatch in enumerate(microbatches, start=1):
             self.optimizer.zero_gradients()
-            stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
-            torch.autograd.backward(stats.logprobs, decision.push[batch.places(microbatch)])
+            torch.autograd.backward(self.scorer.forward(microbatch).logprobs, decision.push[batch.places(microbatch)])
             if not math.isfinite(self.optimizer.scale_gradients(1.0)):
-                return _name(batch, microbatch, f"{number} of {len(microbatches)}")
+                return name(batch, microbatch, f"{number} of {len(microbatches)}")
         return ""
+
+    def _score_old(self, batch: MiniBatch) -> None:
+        self.scorer.together(lambda: self.scorer.score_all(batch, self._movable_rows(batch)))
+        batch.exchange(self.scorer.ranks)
+        batch.set_old(batch.tokens.logprobs.clone())
+
+    def _movable_rows(self, batch: MiniBatch) -> list[int]:
+        """Rows of the groups that can move the policy; with a KL term every group can."""
+        rows = batch.rows_of_groups(with_advantage=True)
+        return rows + (batch.rows_of_groups(with_advantage=False) if self.algorithm.needs_reference else [])
 
     def _skip_not_finite(self, fault: NotFinite, learned: Learned) -> None:
         self.counters.num_skipped_in_a_row += 1
@@ -246,72 +253,6 @@ class Learner:
             raise Diverged(f"{MAX_SKIPPED_IN_A_ROW} updates in a row were not finite, the last because {fault}")
         learned.warnings.append(f"an update was skipped because {fault}")
 
-    # --- scoring ------------------------------------------------------------------------------------------------
-
-    def _cut(self, batch: MiniBatch) -> list[Microbatch]:
-        """This rank's micro-batches of the groups that can move the policy; with a KL term every group can."""
-        return self.ranks.share(batch.cut(self._movable_rows(batch), self.config.batch.max_tokens_per_microbatch))
-
-    def _movable_rows(self, batch: MiniBatch) -> list[int]:
-        rows = batch.rows_of_groups(with_advantage=True)
-        return rows + (batch.rows_of_groups(with_advantage=False) if self.algorithm.needs_reference else [])
-
-    def _together(self, work: Callable[[], T]) -> T:
-        """Does this rank's part of a work; when any rank stops or fails in it, all of them do."""
-        trouble: Exception | None = None
-        try:
-            result = work()
-        except (Stopped, NotFinite) as error:
-            trouble = error
-        for found in self.ranks.gather(trouble):
-            if found is not None:
-                raise found
-        return result
-
-    def _score_microbatch(self, batch: MiniBatch, microbatch: Microbatch, *, name: str) -> Float32[Tensor, " M"]:
-        """Scores a micro-batch into the mini-batch; its log-probs, with their graph where gradients are on."""
-        if not microbatch:
-            return batch.tokens.logprobs[:0]
-        self._pause_point()
-        stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
-        batch.write(batch.places(microbatch), stats)
-        if not bool(stats.logprobs.isfinite().all()):
-            raise NotFinite(f"the log-probs of {_name(batch, microbatch, name)} are not finite")
-        return stats.logprobs
-
-    @torch.no_grad()
-    def _score(self, batch: MiniBatch, rows: list[int]) -> None:
-        for microbatch in self.ranks.share(batch.cut(rows, self.config.batch.max_tokens_per_microbatch)):
-            self._pause_point()
-            stats = self.policy.score(microbatch, temperature=self.config.sampling.temperature)
-            batch.write(batch.places(microbatch), stats)
-
-    def _score_old(self, batch: MiniBatch) -> None:
-        self._together(lambda: self._score(batch, self._movable_rows(batch)))
-        batch.exchange(self.ranks)
-        batch.set_old(batch.tokens.logprobs.clone())
-
-    @torch.no_grad()
-    def _score_reference(self, batch: MiniBatch) -> None:
-        reference = self.reference
-        if reference is None:
-            return
-        logprobs = torch.zeros_like(batch.tokens.logprobs)
-        self._together(lambda: self._score_into(logprobs, batch, reference))
-        self.ranks.sum_([logprobs])
-        batch.set_reference(logprobs)
-
-    def _score_into(self, logprobs: Float32[Tensor, " N"], batch: MiniBatch, policy: Policy) -> None:
-        for microbatch in self._cut(batch):
-            self._pause_point()
-            stats = policy.score(microbatch, temperature=self.config.sampling.temperature)
-            logprobs[batch.places(microbatch)] = stats.logprobs
-
-    def _pause_point(self) -> None:
-        """Stops between micro-batches while nothing has changed; after the first update the step is finished."""
-        if not self._has_moved and self.should_stop():
-            raise Stopped
-
 
 def _nothing_to_learn(batch: MiniBatch, decision: Decision) -> str:
     if not bool((batch.tokens.advantages != 0).any()):
@@ -319,12 +260,6 @@ def _nothing_to_learn(batch: MiniBatch, decision: Decision) -> str:
     if not bool((decision.selected.weights != 0).any()):
         return "an update was skipped: every token is silenced"
     return "an update was skipped: its gradient is zero"
-
-
-def _name(batch: MiniBatch, microbatch: Microbatch, number: str) -> str:
-    owners = [group.prompt.index for group in batch.groups for _ in group.responses]
-    prompts = sorted({owners[row] for piece in microbatch for row in piece.rows})
-    return f"micro-batch {number} (training rows {', '.join(map(str, prompts))})"
 
 
 def _record(batch: MiniBatch, decision: Decision) -> TokenRecord:

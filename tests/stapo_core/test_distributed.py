@@ -41,7 +41,7 @@ def decide_all(ranks: Peers) -> dict[str, Any]:
     results = {}
     for name in SHOWN:
         learner, rollouts = make_case(name)
-        learner.ranks = ranks
+        learner.scorer.ranks = ranks
         decision, gradient = accumulate(learner, rollouts)
         results[name] = (decision.selected.weights, decision.denominator, decision.loss, gradient)
     return results
@@ -49,7 +49,7 @@ def decide_all(ranks: Peers) -> dict[str, Any]:
 
 def meet_a_fault(ranks: Peers) -> list[str]:
     learner, rollouts = make_case("grpo")
-    learner.ranks = ranks
+    learner.scorer.ranks = ranks
     score, calls = learner.policy.score, iter(range(100))
 
     def score_badly(pieces: Sequence[Piece], *, temperature: float) -> TokenStats:

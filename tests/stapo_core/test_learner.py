@@ -284,7 +284,7 @@ def test_a_stop_between_micro_batches_leaves_the_weights_and_no_gradient() -> No
     policy = make_policy()
     learner = make_learner(policy, {"kind": "stapo"}, max_tokens=64)
     answers = iter([False, False, True])
-    learner.should_stop = lambda: next(answers)
+    learner.scorer.should_stop = lambda: next(answers)
     before = weights_of(policy)
 
     with pytest.raises(Stopped):
