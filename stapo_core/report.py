@@ -69,7 +69,15 @@ class Report:
         values, flags = without_non_finite(metrics)
         self._spool.emit(StepDone, step=step, metrics=values, flags=flags)
         if learned.is_whole and self._recorder.is_due(step):
+            self._record(step, groups, learned)
+
+    def _record(self, step: int, groups: Sequence[Group], learned: Learned) -> None:
+        """Records the step's tokens; a disk that refuses them costs the record, never the run."""
+        try:
             path = self._recorder.record(step, groups, join(learned.records))
+        except OSError as error:
+            self.warn(f"the rollouts of this step could not be recorded: {error}", step)
+        else:
             self._spool.emit(RolloutsRecorded, step=step, file=f"{path.parent.name}/{path.name}")
 
     def evaluated(self, step: int, metrics: Metrics, *, final: bool) -> None:

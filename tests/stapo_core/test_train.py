@@ -206,6 +206,16 @@ def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Pat
     assert set(table["finish"]) <= {"stop", "length"}
 
 
+def test_a_disk_that_refuses_the_records_costs_a_warning_and_not_the_run(tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path, num_steps=2, evaluation={})
+    (run_dir / "rollouts").write_text("a file where a folder should be")
+
+    assert run(run_dir) == Outcome(2, "num_steps_reached")
+
+    warnings = [event["message"] for event in read_events(run_dir) if event["type"] == "warning"]
+    assert any("could not be recorded" in message for message in warnings)
+
+
 ALGORITHMS = [
     "grpo",
     "justrl",
