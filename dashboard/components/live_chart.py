@@ -31,6 +31,8 @@ class Source:
     """Stands in for the API key on this job's GETs, for some minutes."""
     active: bool
     """Whether more points may come; a run that has ended is drawn without a stream."""
+    step: int
+    """How far the run has come: of a long one the newest steps are asked for first."""
 
 
 def live_chart(source: Source, rows: list[Row], *, checkpoints: list[int], key: str) -> None:

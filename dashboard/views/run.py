@@ -178,8 +178,9 @@ def curves(job_id: str) -> None:
             st.info("The curves wait for the API.", icon=":material/cloud_off:")
             return
         ticket, saved = st.session_state[f"board:{job_id}"]
+    is_active = job["state"] not in formats.ENDED
     live_chart(
-        Source(service.job_url(job_id), ticket.text, active=job["state"] not in formats.ENDED),
+        Source(service.job_url(job_id), ticket.text, active=is_active, step=int(job["step"] or 0)),
         run_rows(formats.algorithm_config(job)),
         checkpoints=sorted(checkpoint["step_number"] for checkpoint in saved),
         key=f"board-{job_id}",

@@ -157,6 +157,21 @@ def test_a_browser_that_cannot_reach_the_api_is_told_which_address_it_needs(
     expect(page.locator(".status")).to_contain_text(f"this browser asks {service.url}", timeout=10_000)
 
 
+def test_of_a_long_run_the_newest_steps_are_asked_for_first_and_none_is_missing(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = feed.begin("long", num_steps=2000)
+    run.take_steps(1600)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    open_run(page, dashboard_url, run.id)
+
+    expect_points(page, ENTROPY, 1600)
+    wanted = [re.findall(r"(?:from|to)_step=\d+", url) for url in asked if "/metrics?" in url]
+    assert wanted == [["from_step=100"], ["to_step=99"]]
+
+
 def test_the_page_learns_that_the_run_has_ended(page: Page, dashboard_url: str, feed: Feed) -> None:
     run = feed.begin("ends")
     run.take_steps(3)

@@ -30,6 +30,7 @@ export class Board {
     for (const panel of this.panels) panel.paintLegend();
     this.stream = new RunStream(config.source, this.data, {
       rows: (rows) => this.take(rows),
+      earlier: (rows) => this.takeEarlier(rows),
       status: (word, detail) => this.showStatus(word, detail),
       state: ({ state }) => (root.dataset.state = state),
     });
@@ -127,6 +128,11 @@ export class Board {
     this.redraw();
   }
 
+  takeEarlier(rows) {
+    this.data.fill(rows);
+    this.redraw();
+  }
+
   showStatus(word, detail = "") {
     this.root.dataset.stream = word;
     this.status.textContent = STATUS[word] + detail;
@@ -206,11 +212,10 @@ export class Board {
     this.refineTimer = setTimeout(async () => {
       const steps = this.data.stepsWithin(this.view.range, this.view.axis);
       try {
-        this.data.fill(await this.stream.loadStretch(...steps));
+        this.takeEarlier(await this.stream.loadStretch(...steps));
       } catch {
         return; // the thinned points stay; the stream says that the API does not answer
       }
-      this.redraw();
     }, 150);
   }
 

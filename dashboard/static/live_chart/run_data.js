@@ -72,13 +72,24 @@ export class RunData {
     this.tables.evaluation.cut(row.step);
   }
 
-  /** Puts the missing points of a stretch between those that are there. The newest point is left to the stream. */
+  /** Puts rows of a stretch between those that are there: they replace that stretch, and nothing behind it. */
   fill(rows) {
-    const { train } = this.tables;
-    if (!rows.length || !train.steps.length) return;
-    const later = train.rowsFrom(rows.at(-1).step + 1);
-    train.cut(rows[0].step);
-    for (const row of [...rows, ...later]) train.push(row);
+    for (const [kind, table] of Object.entries(this.tables)) {
+      const own = rows.filter((row) => row.kind === kind);
+      if (!own.length) continue;
+      const later = table.rowsFrom(own.at(-1).step + 1);
+      table.cut(own[0].step);
+      for (const row of [...own, ...later]) table.push(row);
+    }
+    for (const row of rows) this.startTime = Math.min(this.startTime ?? Infinity, row.created_at);
+    this.fillRestarts(rows.filter((row) => row.kind === "train"));
+  }
+
+  fillRestarts(rows) {
+    if (!rows.length) return;
+    const outside = this.restarts.filter(({ step }) => step <= rows[0].step || step > rows.at(-1).step);
+    const inside = rows.filter((row, at) => at && row.attempt > rows[at - 1].attempt);
+    this.restarts = [...outside, ...inside.map(({ step, attempt }) => ({ step, attempt }))];
   }
 
   /** First and last step inside a range of the axis. */

@@ -5,10 +5,11 @@ const FIRST_WAIT_S = 1;
 const LONGEST_WAIT_S = 15;
 const HIDDEN_S = 60;
 const MAX_HISTORY = 4000;
+const NEWEST_STEPS = 1500;
 const UNREACHABLE = 3;
 
 export class RunStream {
-  /** `on.rows(rows)`, `on.status(word, detail)` with loading, live, waiting, ended; `on.state(job state)`. */
+  /** `on.rows(rows)` at the end, `on.earlier(rows)` before it, `on.status(word, detail)` with loading, live, waiting, ended; `on.state(job state)`. */
   constructor(source, data, on) {
     this.source = source;
     this.data = data;
@@ -30,15 +31,14 @@ export class RunStream {
   close() {
     this.closed = true;
     document.removeEventListener("visibilitychange", this.onVisibility);
-    clearTimeout(this.timer);
-    clearTimeout(this.hiddenTimer);
+    for (const timer of [this.timer, this.earlierTimer, this.hiddenTimer]) clearTimeout(timer);
     this.disconnect();
   }
 
   async start() {
     this.on.status("loading");
     try {
-      await this.loadHistory();
+      await this.loadNewest();
     } catch {
       this.retry();
       return;
@@ -46,27 +46,37 @@ export class RunStream {
     this.follow();
   }
 
-  async loadHistory() {
-    const query = new URLSearchParams({ max_points: MAX_HISTORY, keys: this.source.keys.join(",") });
-    const page = await this.fetchMetrics(query);
+  // The newest steps come first and at once, however long the run; what lies before them follows.
+  async loadNewest() {
+    const from = Math.max(0, this.source.step - NEWEST_STEPS);
+    const page = await this.fetchMetrics(from ? { from_step: from } : {});
     if (this.closed) return;
     this.hasHistory = true;
-    this.thinned = page.num_points > page.data.length;
     this.on.rows(page.data);
     this.data.lastSeq = Math.max(this.data.lastSeq, page.last_seq ?? 0);
+    if (from) this.loadEarlier(from - 1);
+  }
+
+  async loadEarlier(toStep) {
+    try {
+      const page = await this.fetchMetrics({ to_step: toStep });
+      if (this.closed) return;
+      this.thinned = page.num_points > page.data.length;
+      this.on.earlier(page.data);
+    } catch {
+      if (!this.closed) this.earlierTimer = setTimeout(() => this.loadEarlier(toStep), LONGEST_WAIT_S * 1000);
+    }
   }
 
   /** All points of a stretch of steps, as many as a screen can show. Raises when the API does not answer. */
   async loadStretch(fromStep, toStep) {
-    const query = new URLSearchParams({ max_points: MAX_HISTORY, keys: this.source.keys.join(","), kind: "train" });
-    query.set("from_step", Math.floor(fromStep));
-    query.set("to_step", Math.ceil(toStep));
-    return (await this.fetchMetrics(query)).data;
+    return (await this.fetchMetrics({ kind: "train", from_step: fromStep, to_step: toStep })).data;
   }
 
-  async fetchMetrics(query) {
-    query.set("ticket", this.source.ticket);
-    const answer = await fetch(`${this.source.url}/metrics?${query}`);
+  async fetchMetrics(wanted) {
+    const { url, ticket, keys } = this.source;
+    const query = new URLSearchParams({ ...wanted, max_points: MAX_HISTORY, keys: keys.join(","), ticket });
+    const answer = await fetch(`${url}/metrics?${query}`);
     if (!answer.ok) throw new Error(`The API answered ${answer.status}.`);
     return answer.json();
   }

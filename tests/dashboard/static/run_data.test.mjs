@@ -54,3 +54,18 @@ test("a stretch that is fetched in full goes between what is there", () => {
   assert.deepEqual(data.tables.train.steps, [1, 10, 14, 20, 30]);
   assert.deepEqual(data.tables.train.column("a"), [1, 10, 14, 20, 30]);
 });
+
+test("earlier evaluations and restarts find their place, however often a stretch is fetched", () => {
+  const data = new RunData();
+  for (const step of [8, 9]) data.add(row(step, step, { a: step }, { attempt: 2, created_at: 2000 }));
+  const earlier = [
+    row(0, 1, { e: 0.1 }, { kind: "evaluation", created_at: 900 }),
+    row(1, 2, { a: 1 }), row(4, 3, { a: 4 }), row(5, 9, { a: 5 }, { attempt: 2 }),
+  ];
+  data.fill(earlier);
+  data.fill(earlier);
+  assert.deepEqual(data.tables.train.steps, [1, 4, 5, 8, 9]);
+  assert.deepEqual(data.tables.evaluation.column("e"), [0.1]);
+  assert.deepEqual(data.restarts, [{ step: 5, attempt: 2 }]);
+  assert.equal(data.startTime, 900);
+});
