@@ -8,13 +8,13 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
-from fastapi import APIRouter, Form, UploadFile
+from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
-from api import planning
+from api import planning, validation
 from api.deps import After, CallerDep, DatabaseDep, IdempotencyKeyDep, Limit, OrderDep, SettingsDep
 from api.errors import TooLarge
-from api.schemas import FileDeleted, FileObject, ListOf
+from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
 from api.store import files, idempotency
 from api.store.idempotency import Answer
 from api.store.ids import FILE, new_id
@@ -108,6 +108,27 @@ def retrieve_file_content(
         filename=row.filename,
         headers={"ETag": f'"{row.sha256}"'},
     )
+
+
+@router.get("/{file_id}/validation", summary="Check a file before a job")
+def validate_file(
+    file_id: str,
+    caller: CallerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    fields: Annotated[
+        str | None, Query(max_length=1000, description="Fields each row must hold, separated by commas.")
+    ] = None,
+    validation_file: Annotated[str | None, Query(description="Another file of yours, to find prompts in both.")] = None,
+) -> FileValidation:
+    """Rows kept and refused with their lines, duplicates, missing answers, overlap, and how long the prompts are."""
+    with database.transaction() as session:
+        row = files.get_file(session, caller.tenant, file_id)
+        if validation_file is not None:
+            files.get_file(session, caller.tenant, validation_file, param="validation_file")
+    wanted = sorted({field.strip() for field in (fields or "").split(",") if field.strip()})
+    against = (validation_file, files.file_path(settings.files_dir, validation_file)) if validation_file else None
+    return validation.validate_file(files.file_path(settings.files_dir, row.id), row.id, fields=wanted, against=against)
 
 
 @router.delete("/{file_id}", summary="Delete a file")

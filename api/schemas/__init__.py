@@ -21,15 +21,25 @@ from api.schemas.rollouts import (
     TokenObject,
     TokenSet,
 )
+from api.schemas.validations import (
+    Duplicate,
+    FileValidation,
+    LengthBin,
+    Lengths,
+    Overlap,
+    RefusedRow,
+)
 from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket
 from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
 
 __all__ = [
     "CheckpointObject",
     "DialectError",
+    "Duplicate",
     "Fault",
     "FileDeleted",
     "FileObject",
+    "FileValidation",
     "Funnel",
     "Health",
     "Hyperparameters",
@@ -38,6 +48,8 @@ __all__ = [
     "JobFacts",
     "JobObject",
     "JobProgress",
+    "LengthBin",
+    "Lengths",
     "ListOf",
     "MaskFigures",
     "MaskSimulation",
@@ -46,8 +58,10 @@ __all__ = [
     "MetricsPoint",
     "MinibatchThresholds",
     "ModelObject",
+    "Overlap",
     "Problem",
     "Readiness",
+    "RefusedRow",
     "Reinforcement",
     "RolloutDetail",
     "RolloutObject",

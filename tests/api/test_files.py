@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
@@ -84,3 +85,32 @@ def test_the_same_upload_with_the_same_key_is_stored_once(service: Service) -> N
     once, again = (service.upload(ROWS, **{"Idempotency-Key": "k"}) for _ in range(2))
     assert once == again
     assert len(list(service.settings.files_dir.iterdir())) == 1
+
+
+def test_the_report_names_what_a_job_would_refuse_and_what_stands_twice(service: Service) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "1+1=", "answer": "2"},
+        {"prompt": "2+2="},
+        {"prompt": "1+1=", "answer": "3"},
+        {"prompt": "a longer one", "answer": None},
+    ]
+    file = service.upload(rows)
+    other = service.upload([{"prompt": "2+2="}, {"prompt": "9+9="}])
+    query = {"fields": "answer", "validation_file": other["id"]}
+    report = service.client.get(f"/v1/files/{file['id']}/validation", params=query).json()
+    assert (report["num_rows"], report["num_kept"], report["num_refused"]) == (4, 2, 2)
+    assert [row["line"] for row in report["refused"]] == [2, 4]
+    assert "answer" in report["refused"][0]["reason"]
+    assert report["duplicates"] == [{"line": 3, "first_line": 1}]
+    assert report["missing"] == {"answer": 2}
+    assert report["overlap"] == {"file_id": other["id"], "count": 1, "lines": [2]}
+    lengths = report["prompt_characters"]
+    assert (lengths["min"], lengths["max"], lengths["mean"], lengths["median"]) == (4, 12, 6.0, 4)
+    assert sum(each["count"] for each in lengths["histogram"]) == 4
+
+
+def test_the_report_is_the_tenants_alone(service: Service) -> None:
+    file, theirs = service.upload(), "file-0"
+    assert service.stranger.get(f"/v1/files/{file['id']}/validation").status_code == 404
+    answer = service.client.get(f"/v1/files/{file['id']}/validation", params={"validation_file": theirs})
+    assert (answer.status_code, answer.json()["param"]) == (404, "validation_file")
