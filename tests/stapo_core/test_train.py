@@ -206,6 +206,29 @@ def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Pat
     assert set(table["finish"]) <= {"stop", "length"}
 
 
+@pytest.mark.parametrize("lora", [None, {"rank": 4}])
+def test_in_bfloat16_the_sampler_draws_from_a_copy_that_follows_the_policy(
+    tmp_path: Path, lora: dict[str, Any] | None
+) -> None:
+    run_dir = make_run_folder(
+        tmp_path, dtype="bfloat16", num_steps=3, lora=lora, optimizer={"learning_rate": 0.05, "warmup_steps": 0}
+    )
+    run(run_dir)
+
+    gaps = [event["metrics"]["sampler/logp_diff_mean"] for event in read_events(run_dir) if event["type"] == "step"]
+    assert all(0 < gap < 0.05 for gap in gaps)  # a copy left behind would be off by far more after such steps
+
+
+def test_a_kl_term_and_several_passes_train_and_report_the_distance(tmp_path: Path) -> None:
+    batch = {"num_prompts": 4, "group_size": 4, "num_passes": 2}
+    algorithm = {"kind": "grpo", "kl_coefficient": 0.1}
+    run_dir = make_run_folder(tmp_path, batch=batch, algorithm=algorithm, num_steps=2, evaluation={})
+    run(run_dir)
+
+    kl = [event["metrics"]["policy/kl"] for event in read_events(run_dir) if event["type"] == "step"]
+    assert 0 <= kl[0] < kl[1]
+
+
 def test_a_disk_that_refuses_the_records_costs_a_warning_and_not_the_run(tmp_path: Path) -> None:
     run_dir = make_run_folder(tmp_path, num_steps=2, evaluation={})
     (run_dir / "rollouts").write_text("a file where a folder should be")
