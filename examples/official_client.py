@@ -1,6 +1,7 @@
 """The dialect's official client, unchanged, against this service: upload, train, watch, list checkpoints.
 
-Run `stapo demo` or `stapo up` first; then `STAPO_API_KEY=$(cat $STAPO_HOME/api_key) python examples/official_client.py`.
+Run `make demo` first and leave it up, or `make up`; then, with the key that it names:
+`STAPO_API_KEY=$(cat …/api_key) .venv/bin/python examples/official_client.py`.
 """
 
 from __future__ import annotations
