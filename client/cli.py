@@ -199,7 +199,7 @@ def _sentences() -> Iterator[None]:
 def _say(text: str) -> None:
     """Prints a line, and survives a terminal that is gone: the children must still be stopped in order."""
     with suppress(OSError):
-        out.print(text, markup=False, highlight=False, soft_wrap=True)
+        typer.echo(text)
 
 
 def _watch(client: Client, job_id: str, as_json: bool) -> None:

@@ -5,6 +5,9 @@ It is a guest like any other: everything after the platform's start goes over th
 
 from __future__ import annotations
 
+import filecmp
+import hashlib
+import importlib.util
 import json
 import shutil
 import signal
@@ -32,6 +35,7 @@ from client.watching import describe_end, watch_job
 from stapo_core.presets import DEMO_TRAIN
 
 BASE_MODEL = "stapo-demo-base"
+_RECIPE = ("stapo_core.warmup", "stapo_core.arithmetic")
 _NUM_ANSWERS = 3
 _GRADER = {"type": "numeric", "name": "sum", "reference": "{{item.answer}}"}
 
@@ -73,7 +77,7 @@ def run(settings: LaunchSettings, console: Console) -> None:
         _report(console, outcome, folder, answers)
         page = _page(platform, job)
         console.print(f"Done in {watch}. The run, with its curves: {page}", highlight=False, soft_wrap=True)
-        if sys.stdout.isatty():
+        if sys.stdout.isatty() and platform.process is not None:
             _stay(platform, console)
 
 
@@ -99,22 +103,36 @@ def _platform(settings: LaunchSettings, console: Console) -> Iterator[RunningPla
 
 def make_base_model(home: Path, console: Console) -> BaseModel:
     """Makes the base model once, and lets the platform know it under its name."""
-    made, known = home / "demo", home / "models" / BASE_MODEL
+    made, known = base_folder(home), home / "models" / BASE_MODEL
     if not made.exists():
-        console.print(
-            "Making the base model: a small Qwen3 learns three-digit addition, in part wrongly",
-            highlight=False,
-        )
+        console.print("Making the base model: a small Qwen3 learns addition, in part wrongly", highlight=False)
         result = subprocess.run([sys.executable, "-P", "-m", "stapo_core.warmup", str(made)])  # noqa: S603
         if result.returncode != 0:
             raise DemoFailed(f"The base model could not be made (exit code {result.returncode}).")
-    if not known.exists():
+    if not _is_same_model(made / "model", known):
         known.parent.mkdir(mode=0o700, exist_ok=True)
-        unfinished = home / "demo-model.new"
+        unfinished = home / "demo" / "model.new"
         shutil.rmtree(unfinished, ignore_errors=True)
         shutil.copytree(made / "model", unfinished)
+        shutil.rmtree(known, ignore_errors=True)
         unfinished.rename(known)
     return BaseModel(train=made / "train.jsonl", validation=made / "validation.jsonl")
+
+
+def base_folder(home: Path) -> Path:
+    """Where the base model is cached, named for its recipe: a release that changes the recipe makes a new one."""
+    recipe = hashlib.sha256()
+    for module in _RECIPE:
+        spec = importlib.util.find_spec(module)
+        if spec is None or spec.origin is None:
+            raise DemoFailed(f"The module {module} is not installed. Install it with: pip install 'stapo[all]'")
+        recipe.update(Path(spec.origin).read_bytes())
+    return home / "demo" / recipe.hexdigest()[:12]
+
+
+def _is_same_model(made: Path, known: Path) -> bool:
+    weights = "model.safetensors"
+    return (known / weights).is_file() and filecmp.cmp(made / weights, known / weights, shallow=False)
 
 
 def job_body(training_file: str, validation_file: str) -> dict[str, Any]:
@@ -191,7 +209,7 @@ def _report(console: Console, outcome: Outcome, folder: Path, answers: list[dict
 
 def _stay(platform: RunningPlatform, console: Console) -> None:
     console.print("The platform stays up until Ctrl-C.")
-    while platform.process is None or platform.is_alive:
+    while platform.is_alive:
         try:
             time.sleep(0.5)
         except KeyboardInterrupt:

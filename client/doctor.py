@@ -1,4 +1,4 @@
-"""What is missing on this machine, and how to mend it. Looks, and changes nothing."""
+"""What is missing on this machine, and how to mend it. Looks, and makes no more than the state folder."""
 
 from __future__ import annotations
 

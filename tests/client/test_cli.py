@@ -212,7 +212,7 @@ def test_the_demo_trains_fetches_asks_and_leaves_nothing_running(
 ) -> None:
     monkeypatch.setattr(demo, "DEMO_TRAIN", SHORT)
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(warm_base, home / "demo")
+    shutil.copytree(warm_base, demo.base_folder(home))
     ports = ["--port", str(find_free_port()), "--dashboard-port", str(find_free_port())]
     result = stapo("demo", *ports, env={"STAPO_HOME": str(home)})
     assert result.exit_code == 0, result.output
@@ -230,7 +230,7 @@ def test_a_demo_whose_job_fails_says_why_and_stops_the_platform(
     impossible = SHORT | {"sampling": {"max_prompt_tokens": 32, "max_response_tokens": 1000}}
     monkeypatch.setattr(demo, "DEMO_TRAIN", impossible)
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(warm_base, home / "demo")
+    shutil.copytree(warm_base, demo.base_folder(home))
     ports = ["--port", str(find_free_port()), "--dashboard-port", str(find_free_port())]
     result = stapo("demo", *ports, env={"STAPO_HOME": str(home)})
     assert result.exit_code == 1, result.output
