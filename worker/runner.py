@@ -18,7 +18,7 @@ import structlog
 from api.errors import Fenced
 from api.lifecycle import JobState
 from api.settings import Settings
-from api.store import files, leases
+from api.store import artifacts, files, leases
 from api.store.database import Database, Outage
 from api.store.events import move
 from api.store.leases import RetryRule
@@ -96,7 +96,7 @@ class Runner:
         asked = job.method["reinforcement"]
         return RunConfig.model_validate(
             {
-                "model": self.settings.models_dir / job.model,
+                "model": self._model(job),
                 "training_file": self._file(job.training_file),
                 "validation_file": self._file(job.validation_file) if job.validation_file else None,
                 "grader": asked["grader"],
@@ -105,6 +105,12 @@ class Runner:
                 "num_epochs": asked["hyperparameters"]["n_epochs"],
             }
         )
+
+    def _model(self, job: Job) -> Path:
+        """The base model, or the checkpoint of another job that this one begins at."""
+        if job.base_job_id is None or job.base_step is None:
+            return self.settings.models_dir / job.model
+        return artifacts.folder_path(self.settings.artifacts_dir, job.base_job_id, job.base_step)
 
     def _file(self, file_id: str) -> Path:
         return files.file_path(self.settings.files_dir, file_id)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Sequence
+import re
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
-from api import planning
+from api import admission
 from api.deps import (
     After,
     CallerDep,
@@ -23,19 +22,31 @@ from api.deps import (
     ViewerDep,
     admit,
 )
-from api.schemas import JobCreate, JobEventObject, JobFacts, JobObject, ListOf, StreamTicket, epoch, job_object
-from api.settings import Settings
-from api.store import artifacts, events, files, idempotency, jobs, keys, metrics
-from api.store.database import Session
+from api.facts import etag_of, portray_job, portray_jobs
+from api.schemas import JobCreate, JobEventObject, JobObject, JobPreview, ListOf, StreamTicket, epoch
+from api.store import events, idempotency, jobs, keys
 from api.store.idempotency import Answer
-from api.store.jobs import NewJob
-from api.store.tables import Job
+from api.store.jobs import JobFilter
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Jobs"])
+_METADATA = re.compile(r"metadata\[(.{1,64})\]")
+METADATA: dict[str, Any] = {
+    "name": "metadata",
+    "in": "query",
+    "style": "deepObject",
+    "explode": True,
+    "description": "Only jobs with these pairs: `metadata[key]=value`.",
+    "schema": {"type": "object", "additionalProperties": {"type": "string"}},
+}
 Status = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
 
-@router.post("", summary="Create a job", status_code=HTTPStatus.CREATED)
+@router.post(
+    "",
+    summary="Create a job",
+    status_code=HTTPStatus.CREATED,
+    responses={200: {"model": JobPreview, "description": "A dry run: nothing was queued"}},
+)
 def create_job(
     body: JobCreate,
     response: Response,
@@ -44,17 +55,23 @@ def create_job(
     dispatcher: DispatcherDep,
     settings: SettingsDep,
     idempotency_key: IdempotencyKeyDep = None,
-) -> JobObject:
+    dry_run: Annotated[bool, Query(description="Answers with the resolved config and an estimate; 200.")] = False,
+) -> JobObject | JobPreview:
     """Checks the whole request, queues the job and answers with every default and "auto" resolved."""
+    if dry_run:
+        with database.transaction() as session:
+            new = admission.admit_job(session, caller.tenant, body, settings)
+        response.status_code = HTTPStatus.OK
+        return admission.preview(new, settings)
     request = hashlib.sha256(f"POST /v1/fine_tuning/jobs {body.model_dump_json()}".encode()).hexdigest()
     with database.transaction() as session:
         if idempotency_key:
             stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
             if stored:
                 return JobObject.model_validate(stored.body)
-        new = _new_job(session, caller.tenant, body, settings)
+        new = admission.admit_job(session, caller.tenant, body, settings)
         row = jobs.create_job(session, caller.tenant, new)
-        answer = _objects(session, [row], settings)[0]
+        answer = portray_job(session, row, settings)
         if idempotency_key:
             kept = Answer(status=HTTPStatus.CREATED, body=answer.model_dump(mode="json"))
             idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
@@ -63,8 +80,9 @@ def create_job(
     return answer
 
 
-@router.get("", summary="List jobs")
+@router.get("", summary="List jobs", openapi_extra={"parameters": [METADATA]})
 def list_jobs(
+    request: Request,
     caller: CallerDep,
     database: DatabaseDep,
     settings: SettingsDep,
@@ -72,11 +90,14 @@ def list_jobs(
     limit: Limit = 20,
     order: OrderDep = "desc",
     status: Annotated[Status | None, Query(description="Only jobs of this status.")] = None,
+    model: Annotated[str | None, Query(description="Only jobs on this base model.")] = None,
 ) -> ListOf[JobObject]:
     """Your jobs, newest first."""
+    matches = ((_METADATA.fullmatch(name), value) for name, value in request.query_params.items())
+    wanted = JobFilter(status=status, model=model, metadata={match[1]: value for match, value in matches if match})
     with database.transaction() as session:
-        page = jobs.list_jobs(session, caller.tenant, after=after, limit=limit, order=order, status=status)
-        data = _objects(session, page.rows, settings)
+        page = jobs.list_jobs(session, caller.tenant, wanted, after=after, limit=limit, order=order)
+        data = portray_jobs(session, page.rows, settings)
     return ListOf(
         data=data,
         has_more=page.has_more,
@@ -97,8 +118,8 @@ def retrieve_job(
     """One job; its ETag changes with every event and step."""
     with database.transaction() as session:
         row = jobs.get_job(session, caller.tenant, job_id)
-        answer = _objects(session, [row], settings)[0]
-    etag = f'"{hashlib.sha256(answer.model_dump_json(exclude={"estimated_finish"}).encode()).hexdigest()[:32]}"'
+        answer = portray_job(session, row, settings)
+    etag = etag_of(answer)
     if if_none_match == etag:
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})  # type: ignore[return-value]
     response.headers["ETag"] = etag
@@ -110,7 +131,7 @@ def cancel_job(job_id: str, caller: CallerDep, database: DatabaseDep, settings: 
     """Stops a job for good. It is `cancelled` only when its trainer is gone; its checkpoints stay."""
     with database.transaction() as session:
         row = jobs.request_cancel(session, caller.tenant, job_id)
-        return _objects(session, [row], settings)[0]
+        return portray_job(session, row, settings)
 
 
 @router.post("/{job_id}/pause", summary="Pause a job")
@@ -118,7 +139,7 @@ def pause_job(job_id: str, caller: CallerDep, database: DatabaseDep, settings: S
     """Stops a job at a checkpoint and frees its slot. It is `paused` only when its trainer is gone."""
     with database.transaction() as session:
         row = jobs.request_pause(session, caller.tenant, job_id)
-        return _objects(session, [row], settings)[0]
+        return portray_job(session, row, settings)
 
 
 @router.post("/{job_id}/resume", summary="Resume a paused job")
@@ -128,7 +149,7 @@ def resume_job(
     """Queues a paused job again; it goes on from its newest checkpoint under the same id."""
     with database.transaction() as session:
         row = jobs.resume_job(session, caller.tenant, job_id)
-        answer = _objects(session, [row], settings)[0]
+        answer = portray_job(session, row, settings)
     dispatcher.ring()
     return answer
 
@@ -163,44 +184,3 @@ def create_stream_ticket(job_id: str, caller: CallerDep, database: DatabaseDep, 
         job = jobs.get_job(session, caller.tenant, job_id)
         ticket, expires_at = keys.create_ticket(session, job, lifetime_s=settings.ticket_s)
     return StreamTicket(ticket=ticket, expires_at=epoch(expires_at))
-
-
-def _new_job(session: Session, tenant: str, body: JobCreate, settings: Settings) -> NewJob:
-    planning.find_model(settings.models_dir, body.model)
-    asked = body.method.reinforcement
-    num_rows = 0
-    for param in ("validation_file", "training_file"):
-        file_id = getattr(body, param)
-        if file_id is not None:
-            files.get_file(session, tenant, file_id, param=param)
-            num_rows = planning.check_file(files.file_path(settings.files_dir, file_id), asked, param=param)
-    plan = planning.plan_method(asked, num_rows=num_rows)
-    return NewJob(
-        model=body.model,
-        training_file=body.training_file,
-        validation_file=body.validation_file,
-        suffix=body.suffix,
-        seed=body.seed if body.seed is not None else secrets.randbelow(2**31),
-        method=plan.method,
-        num_steps=plan.num_steps,
-        metadata=body.metadata or {},
-    )
-
-
-def _objects(session: Session, rows: Sequence[Job], settings: Settings) -> list[JobObject]:
-    ids = [row.id for row in rows]
-    latest = metrics.latest_values(session, ids)
-    places = jobs.queue_places(session, rows, worker_silent_s=settings.lease_s)
-    finals = artifacts.final_checkpoint_ids(session, ids)
-    return [
-        job_object(
-            row,
-            JobFacts(
-                latest=latest.get((row.id, "train"), {}),
-                latest_evaluation=latest.get((row.id, "evaluation"), {}),
-                place=places.get(row.id),
-                final_checkpoint_id=finals.get(row.id),
-            ),
-        )
-        for row in rows
-    ]

@@ -16,7 +16,7 @@ from api.store.recordings import recording_path
 from api.store.rollouts import RolloutFilter, Sort
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["Look inside"])
-Step = Annotated[int | None, Query(ge=1, description="A recorded step; the newest one when omitted.")]
+Step = Annotated[int | None, Query(ge=1, lt=2**31, description="A recorded step; the newest one when omitted.")]
 OpenProbability = Annotated[float | None, Query(gt=0.0, lt=1.0)]
 
 
@@ -25,7 +25,7 @@ def list_rollouts(
     job_id: str,
     viewer: ViewerDep,
     database: DatabaseDep,
-    step: Annotated[int | None, Query(ge=1, description="Only this step; all when omitted.")] = None,
+    step: Annotated[int | None, Query(ge=1, lt=2**31, description="Only this step; all when omitted.")] = None,
     min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
     masked: Annotated[bool | None, Query(description="Only those with, or without, a silenced token.")] = None,

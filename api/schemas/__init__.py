@@ -4,8 +4,8 @@ Objects that come in refuse unknown fields; objects that go out list theirs, so 
 """
 
 from api.schemas.files import FileDeleted, FileObject, ModelObject
-from api.schemas.jobs import JobFacts, JobObject, job_object, model_name
-from api.schemas.requests import Hyperparameters, JobCreate, Reinforcement
+from api.schemas.jobs import JobEstimate, JobFacts, JobObject, JobPreview, MemoryEstimate, job_object, model_name
+from api.schemas.requests import ForkCreate, Hyperparameters, JobCreate, JobPatch, Reinforcement
 from api.schemas.results import CheckpointObject
 from api.schemas.rollouts import (
     Funnel,
@@ -40,13 +40,17 @@ __all__ = [
     "FileDeleted",
     "FileObject",
     "FileValidation",
+    "ForkCreate",
     "Funnel",
     "Health",
     "Hyperparameters",
     "JobCreate",
+    "JobEstimate",
     "JobEventObject",
     "JobFacts",
     "JobObject",
+    "JobPatch",
+    "JobPreview",
     "JobProgress",
     "LengthBin",
     "Lengths",
@@ -54,6 +58,7 @@ __all__ = [
     "MaskFigures",
     "MaskSimulation",
     "MaskedTokens",
+    "MemoryEstimate",
     "MetricsList",
     "MetricsPoint",
     "MinibatchThresholds",

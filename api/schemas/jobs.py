@@ -69,6 +69,9 @@ class JobObject(Wire):
     stage: str | None
     """What the trainer is doing."""
     suffix: str | None
+    name: str | None
+    base_checkpoint: str | None
+    """The checkpoint that the job began at, where that is not the base model."""
     priority: int
     step: int
     num_steps: int
@@ -82,6 +85,41 @@ class JobObject(Wire):
     latest_evaluation: dict[str, float | None]
     """The metrics of the newest evaluation."""
     queue: Queue | None
+
+
+class MemoryEstimate(Wire):
+    """Bytes at the peak, by kind of machine."""
+
+    cpu: int
+    gpu: int
+
+
+class JobEstimate(Wire):
+    """What a job will take."""
+
+    responses_per_step: int
+    responses: int
+    """Of the whole run."""
+    max_response_tokens: int
+    """Of the whole run, were every response as long as it may be."""
+    memory_bytes: MemoryEstimate | None
+    """Null for a model whose sizes are not known."""
+    flops_per_step: float | None
+    """Floating-point operations, responses at their longest."""
+    flops: float | None
+
+
+class JobPreview(Wire):
+    """What a job would be: every default and "auto" resolved, nothing queued."""
+
+    object: Literal["fine_tuning.job.preview"] = "fine_tuning.job.preview"
+    model: str
+    base_checkpoint: str | None
+    training_file: str
+    validation_file: str | None
+    method: dict[str, Any]
+    num_steps: int
+    estimate: JobEstimate
 
 
 class JobFacts(BaseModel):
@@ -119,6 +157,8 @@ def job_object(row: Job, facts: JobFacts) -> JobObject:
         state=state,
         stage=row.stage,
         suffix=row.suffix,
+        name=row.name,
+        base_checkpoint=row.base_checkpoint,
         priority=row.priority,
         step=row.step,
         num_steps=row.num_steps,

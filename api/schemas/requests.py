@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -49,20 +49,62 @@ class Method(Strict):
     """Its parameters."""
 
 
+Metadata = Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)]
+Suffix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+JobName = Annotated[str, Field(min_length=1, max_length=128)]
+
+
 class JobCreate(Strict):
     """A job to run."""
 
     model: str
-    """A base model of GET /v1/models."""
+    """A model of GET /v1/models: a base model, or a fine-tuned one or checkpoint of yours to go on from."""
     training_file: str
     """Id of an uploaded JSONL file of problems."""
     validation_file: str | None = None
     """Id of an uploaded JSONL file that is scored before, during and after training."""
     method: Method
     """How to fine-tune."""
-    suffix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    suffix: Suffix | None = None
     """Letters, digits, `_` and `-` that end up in the name of the fine-tuned model."""
-    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    seed: Seed | None = None
     """All randomness of the run follows from it; drawn and given back when omitted."""
-    metadata: Annotated[dict[MetadataKey, MetadataValue], Field(max_length=16)] | None = None
+    metadata: Metadata | None = None
     """Up to 16 pairs of your own."""
+    name: JobName | None = None
+    """What you call the job."""
+
+
+class JobPatch(Strict):
+    """What may be changed of a job at any time; what is omitted stays."""
+
+    name: JobName | None = None
+    """What you call the job; null takes the name away."""
+    metadata: Metadata | None = None
+    """Up to 16 pairs of your own, in place of those there are; null takes them away."""
+    priority: Annotated[int, Field(ge=-10, le=10)] = 0
+    """Waiting jobs of higher priority go first."""
+
+
+class ForkCreate(Strict):
+    """A new job from a checkpoint of this one; what is omitted is as this job has it."""
+
+    checkpoint: str | None = None
+    """Id of a checkpoint of this job; the newest one when omitted."""
+    training_file: str | None = None
+    """Id of an uploaded JSONL file of problems."""
+    validation_file: str | None = None
+    """Id of an uploaded JSONL file that is scored before, during and after training; null for none."""
+    grader: Grader | None = None
+    """What a response is rewarded for."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Changes to the resolved config, merged into it (RFC 7396): null takes a field back to its default."""
+    suffix: Suffix | None = None
+    """Letters, digits, `_` and `-` that end up in the name of the fine-tuned model."""
+    seed: Seed | None = None
+    """All randomness of the run follows from it; drawn and given back when omitted."""
+    metadata: Metadata | None = None
+    """Up to 16 pairs of your own."""
+    name: JobName | None = None
+    """What you call the job."""

@@ -48,12 +48,19 @@ def add_checkpoint(session: Session, job: Job, *, step: int, final: bool, files:
 
 
 def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:
-    """Removes the rows of all but the newest `keep`; returns their steps, whose folders may then go."""
-    steps = session.scalars(
+    """Removes the rows of all but the newest `keep`, and of those that a job begins at; returns the steps removed.
+
+    The folders of those may then go.
+    """
+    oldest = session.scalars(
         select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()).offset(keep)
     ).all()
+    if not oldest:
+        return []
+    needed = set(session.scalars(select(Job.base_step).where(Job.base_job_id == job.id)))
+    steps = [step for step in oldest if step not in needed]
     session.execute(delete(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step.in_(steps)))
-    return list(steps)
+    return steps
 
 
 def remove_folders(artifacts_dir: Path, job_id: str, steps: list[int]) -> None:
@@ -81,6 +88,17 @@ def get_checkpoint(
     if row is None:
         raise NotFound(f"There is no checkpoint '{checkpoint_id}'.", code="checkpoint_not_found", param=param)
     return row[0], row[1]
+
+
+def find_checkpoint(session: Session, tenant: str, job_id: str, step: int | None) -> tuple[Checkpoint, Job] | None:
+    """The job's checkpoint of a step, or its final one; None when the tenant has no such."""
+    row = session.execute(
+        select(Checkpoint, Job)
+        .join(Job, Job.id == Checkpoint.job_id)
+        .where(Job.tenant == tenant, Job.id == job_id)
+        .where(Checkpoint.final.is_(True) if step is None else Checkpoint.step == step)
+    ).one_or_none()
+    return None if row is None else (row[0], row[1])
 
 
 def final_checkpoint_ids(session: Session, job_ids: list[str]) -> dict[str, str]:

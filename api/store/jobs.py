@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,15 @@ from api.store.tables import CLAIMABLE_STATES, Job, WorkerBeat
 
 
 @dataclass(frozen=True)
+class Base:
+    """The checkpoint that a job begins at."""
+
+    checkpoint_id: str
+    job_id: str
+    step: int
+
+
+@dataclass(frozen=True)
 class NewJob:
     """What was asked, every "auto" resolved."""
 
@@ -29,6 +38,17 @@ class NewJob:
     method: dict[str, Any]
     num_steps: int
     metadata: dict[str, str] = field(default_factory=dict)
+    name: str | None = None
+    base: Base | None = None
+
+
+@dataclass(frozen=True)
+class JobFilter:
+    """Which jobs are wanted; None means all."""
+
+    status: str | None = None
+    model: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,6 +68,10 @@ def create_job(session: Session, tenant: str, new: NewJob) -> Job:
         training_file=new.training_file,
         validation_file=new.validation_file,
         suffix=new.suffix,
+        name=new.name,
+        base_checkpoint=new.base.checkpoint_id if new.base else None,
+        base_job_id=new.base.job_id if new.base else None,
+        base_step=new.base.step if new.base else None,
         seed=new.seed,
         user_metadata=new.metadata,
         method=new.method,
@@ -56,7 +80,8 @@ def create_job(session: Session, tenant: str, new: NewJob) -> Job:
         last_seq=0,
     )
     session.add(job)
-    add_event(session, job, f"Created: {new.num_steps} steps on {new.model}.", kind="created")
+    origin = f"checkpoint {new.base.checkpoint_id}, step {new.base.step}," if new.base else new.model
+    add_event(session, job, f"Created: {new.num_steps} steps on {origin}.".replace(",.", "."), kind="created")
     session.flush()
     session.refresh(job)
     return job
@@ -73,14 +98,27 @@ def lock_job(session: Session, tenant: str, job_id: str) -> Job:
 
 
 def list_jobs(
-    session: Session, tenant: str, *, after: str | None, limit: int, order: Order, status: str | None = None
+    session: Session, tenant: str, wanted: JobFilter, *, after: str | None, limit: int, order: Order
 ) -> Page[Job]:
-    """The tenant's jobs by age, all or those of one `status` of the dialect."""
+    """The tenant's jobs by age."""
     query = select(Job).where(Job.tenant == tenant)
-    if status is not None:
-        query = query.where(Job.state.in_([state.value for state, word in STATUS.items() if word == status]))
+    if wanted.status is not None:
+        query = query.where(Job.state.in_([state.value for state, word in STATUS.items() if word == wanted.status]))
+    if wanted.model is not None:
+        query = query.where(Job.model == wanted.model)
+    if wanted.metadata:
+        query = query.where(Job.user_metadata.contains(dict(wanted.metadata)))
     number = get_job(session, tenant, after, param="after").number if after else None
     return read_page(session, query, Job.number, Cursor(number, limit, order))
+
+
+def change_job(session: Session, job: Job, changes: Mapping[str, Any]) -> None:
+    """Sets the name, the metadata or the priority of a locked job, and says so in its sequence."""
+    for name, value in changes.items():
+        setattr(job, "user_metadata" if name == "metadata" else name, value)
+    if changes:
+        message = f"Changed: {', '.join(sorted(changes))}."
+        add_event(session, job, message, kind="changed", data={"changed": sorted(changes)})
 
 
 def find_jobs(session: Session, job_ids: Sequence[str]) -> Sequence[Job]:

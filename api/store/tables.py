@@ -76,6 +76,11 @@ class Job(Base):
     training_file: Mapped[str] = mapped_column(ForeignKey("files.id"))
     validation_file: Mapped[str | None] = mapped_column(ForeignKey("files.id"))
     suffix: Mapped[str | None]
+    name: Mapped[str | None]
+    # The checkpoint that it begins at, where that is not the base model; its folder is kept for as long.
+    base_checkpoint: Mapped[str | None]
+    base_job_id: Mapped[str | None] = mapped_column(ForeignKey("jobs.id"), index=True)
+    base_step: Mapped[int | None]
     seed: Mapped[int]
     user_metadata: Mapped[Json] = mapped_column("metadata", server_default=text("'{}'"))
     method: Mapped[Json]

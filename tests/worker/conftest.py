@@ -11,7 +11,7 @@ import pytest
 from api.settings import Settings
 from api.store import jobs
 from api.store.database import Database
-from api.store.jobs import NewJob
+from api.store.jobs import Base, NewJob
 from api.store.tables import File, Job
 
 AddJob = Callable[..., str]
@@ -43,7 +43,7 @@ def database(settings: Settings) -> Iterator[Database]:
 
 @pytest.fixture
 def add_job(database: Database) -> AddJob:
-    def add(*, model: str = "m", num_steps: int = 10, **train: Any) -> str:
+    def add(*, model: str = "m", num_steps: int = 10, base: Base | None = None, **train: Any) -> str:
         with database.transaction() as session:
             if session.get(File, "file-1") is None:
                 session.add(File(id="file-1", tenant="t", filename="f", purpose="fine-tune", bytes=1, sha256="0"))
@@ -62,6 +62,7 @@ def add_job(database: Database) -> AddJob:
                 seed=7,
                 method={"type": "reinforcement", "reinforcement": method},
                 num_steps=num_steps,
+                base=base,
             )
             return jobs.create_job(session, "t", new).id
 

@@ -19,6 +19,7 @@ from api.settings import Settings
 from api.store import artifacts, jobs, metrics
 from api.store.database import Database
 from api.store.events import list_events
+from api.store.jobs import Base
 from api.store.metrics import MetricsFilter
 from stapo_core.config import RunConfig
 from tests.stapo_core.tiny import make_model, make_tokenizer
@@ -304,3 +305,15 @@ def test_a_database_that_is_away_stops_no_training(
     assert (job.state, job.fence) == ("running", 1)
     steps = steps_of(database, job_id)
     assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_job_begins_at_the_checkpoint_of_another(
+    work: Work, add_job: AddJob, database: Database, settings: Settings
+) -> None:
+    parent = work.wait_for_state(add_job(model="tiny", num_steps=2, **TRAIN), JobState.SUCCEEDED)
+    with database.transaction() as session:
+        step = artifacts.list_checkpoints(session, parent, after=None, limit=1, order="desc").rows[0].step
+    job_id = add_job(model="gone", num_steps=1, base=Base("ftckpt-0", parent.id, step), **TRAIN)
+    assert work.wait_for_state(job_id, JobState.SUCCEEDED).state == JobState.SUCCEEDED
+    config = RunConfig.model_validate_json((settings.runs_dir / job_id / "config.json").read_bytes())
+    assert config.model == artifacts.folder_path(settings.artifacts_dir, parent.id, 2)

@@ -1,0 +1,179 @@
+"""From a request for a job to the job: files, model and grader are found and checked, the plan is made."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from api import planning
+from api.errors import Conflict, FieldError, NotFound, Unprocessable
+from api.schemas import ForkCreate, JobCreate, JobEstimate, JobPreview, MemoryEstimate, Reinforcement, model_name
+from api.settings import Settings
+from api.store import artifacts, files, jobs
+from api.store.database import Session
+from api.store.jobs import Base, NewJob
+from api.store.tables import Checkpoint, Job
+from stapo_core.config import TrainConfig
+from stapo_core.estimate import estimate
+
+_FINE_TUNED = re.compile(r"(?P<whole>ft:.*:(?P<job>[0-9a-f]{32}))(:ckpt-step-(?P<step>[0-9]{1,9}))?")
+
+
+def admit_job(session: Session, tenant: str, body: JobCreate, settings: Settings) -> NewJob:
+    """What is asked for, checked and resolved. Raises NotFound and Unprocessable naming the field at fault."""
+    model, base = body.model, None
+    if body.model.startswith("ft:"):
+        _, parent = find_fine_tuned(session, tenant, body.model)
+        jobs.lock_job(session, tenant, parent.id)  # holds off the worker that would drop the checkpoint
+        checkpoint, _ = find_fine_tuned(session, tenant, body.model)
+        model, base = parent.model, _base(checkpoint)
+    else:
+        planning.find_model(settings.models_dir, body.model)
+    asked = body.method.reinforcement
+    num_rows = 0
+    for param in ("validation_file", "training_file"):
+        file_id = getattr(body, param)
+        if file_id is not None:
+            files.get_file(session, tenant, file_id, param=param)
+            num_rows = planning.check_file(files.file_path(settings.files_dir, file_id), asked, param=param)
+    plan = planning.plan_method(asked, num_rows=num_rows)
+    return NewJob(
+        model=model,
+        training_file=body.training_file,
+        validation_file=body.validation_file,
+        suffix=body.suffix,
+        seed=body.seed if body.seed is not None else secrets.randbelow(2**31),
+        method=plan.method,
+        num_steps=plan.num_steps,
+        metadata=body.metadata or {},
+        name=body.name,
+        base=base,
+    )
+
+
+def admit_fork(session: Session, tenant: str, job_id: str, body: ForkCreate, settings: Settings) -> NewJob:
+    """A job like another one, from one of its checkpoints, with what `body` changes."""
+    parent = jobs.lock_job(session, tenant, job_id)
+    checkpoint = _choose_checkpoint(session, parent, body.checkpoint)
+    given = body.model_dump(exclude={"checkpoint", "grader", "config"}, exclude_unset=True)
+    request = JobCreate.model_validate(
+        {
+            "model": f"{model_name(parent)}:ckpt-step-{checkpoint.step}",
+            "training_file": parent.training_file,
+            "validation_file": parent.validation_file,
+            "suffix": parent.suffix,
+            "metadata": parent.user_metadata,
+            "method": {"type": "reinforcement", "reinforcement": _changed(parent, body)},
+            **given,
+        }
+    )
+    return admit_job(session, tenant, request, settings)
+
+
+def preview(new: NewJob, settings: Settings) -> JobPreview:
+    """The plan and what it will take, nothing queued."""
+    config = TrainConfig.model_validate(new.method["reinforcement"]["config"])
+    responses = config.batch.num_prompts * config.batch.group_size
+    folder = settings.models_dir / new.model
+    if new.base is not None:
+        folder = artifacts.folder_path(settings.artifacts_dir, new.base.job_id, new.base.step)
+    memory, flops = _memory(folder, config)
+    return JobPreview(
+        model=new.model,
+        base_checkpoint=new.base.checkpoint_id if new.base else None,
+        training_file=new.training_file,
+        validation_file=new.validation_file,
+        method=new.method,
+        num_steps=new.num_steps,
+        estimate=JobEstimate(
+            responses_per_step=responses,
+            responses=responses * new.num_steps,
+            max_response_tokens=responses * new.num_steps * config.sampling.max_response_tokens,
+            memory_bytes=memory,
+            flops_per_step=flops,
+            flops=None if flops is None else flops * new.num_steps,
+        ),
+    )
+
+
+def find_fine_tuned(session: Session, tenant: str, name: str) -> tuple[Checkpoint, Job]:
+    """The checkpoint that `ft:<base>:<suffix>:<id>` (its final one) or `…:ckpt-step-<n>` names."""
+    match = _FINE_TUNED.fullmatch(name)
+    job_id = f"ftjob-{match['job']}" if match else ""
+    found = artifacts.find_checkpoint(session, tenant, job_id, int(match["step"]) if match and match["step"] else None)
+    if match is None or found is None or match["whole"] != model_name(found[1]):
+        detail = f"There is no model '{name}'; GET /v1/models lists yours."
+        raise NotFound(detail, code="model_not_found", param="model")
+    return found
+
+
+def _choose_checkpoint(session: Session, parent: Job, checkpoint_id: str | None) -> Checkpoint:
+    if checkpoint_id is not None:
+        checkpoint, owner = artifacts.get_checkpoint(session, parent.tenant, checkpoint_id, param="checkpoint")
+        if owner.id != parent.id:
+            raise NotFound(
+                f"The job has no checkpoint '{checkpoint_id}'.", code="checkpoint_not_found", param="checkpoint"
+            )
+        return checkpoint
+    newest = artifacts.list_checkpoints(session, parent, after=None, limit=1, order="desc").rows
+    if not newest:
+        raise Conflict("The job has no checkpoint to fork from yet.", code="no_checkpoint")
+    return newest[0]
+
+
+def _base(checkpoint: Checkpoint) -> Base:
+    paths = {file["path"] for file in checkpoint.files}
+    if "config.json" not in paths:
+        raise Conflict(
+            "This checkpoint holds low-rank adapters alone; only whole models can be trained on (config.lora.merge).",
+            code="checkpoint_holds_adapters",
+        )
+    return Base(checkpoint_id=checkpoint.id, job_id=checkpoint.job_id, step=checkpoint.step)
+
+
+def _changed(parent: Job, body: ForkCreate) -> dict[str, Any]:
+    """The parent's method with the changes merged in (RFC 7396: null takes a field back to its default)."""
+    own = parent.method["reinforcement"]
+    changed = {
+        "grader": body.grader.model_dump() if body.grader else own["grader"],
+        "config": _merge(own["config"], body.config),
+    }
+    try:
+        return Reinforcement.model_validate(changed).model_dump()
+    except ValidationError as error:
+        faults = [
+            FieldError(pointer="/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in error.errors()
+        ]
+        param = faults[0].pointer[1:].replace("/", ".")
+        raise Unprocessable(f"{param}: {faults[0].detail}", param=param, errors=faults) from error
+
+
+def _merge(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) and _is_same_kind(target, patch) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = _merge(merged.get(name), value)
+    return merged
+
+
+def _is_same_kind(target: dict[str, Any], patch: dict[str, Any]) -> bool:
+    """Another algorithm begins with its own defaults, not with the constants of the one it replaces."""
+    return "kind" not in patch or patch["kind"] == target.get("kind")
+
+
+def _memory(folder: Path, config: TrainConfig) -> tuple[MemoryEstimate | None, float | None]:
+    try:
+        shape = json.loads((folder / "config.json").read_text())
+        on_cpu, on_gpu = (estimate(shape, config, has_gpu=has_gpu) for has_gpu in (False, True))
+    except (OSError, ValueError, KeyError):  # a model that names its sizes otherwise is not estimated
+        return None, None
+    return MemoryEstimate(cpu=on_cpu.total, gpu=on_gpu.total), on_gpu.flops_per_step

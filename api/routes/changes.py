@@ -1,0 +1,82 @@
+"""What may be done to a job besides stopping it: change its labels, and begin another from its checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Response
+
+from api import admission
+from api.deps import CallerDep, DatabaseDep, DispatcherDep, IdempotencyKeyDep, SettingsDep
+from api.errors import PreconditionFailed
+from api.facts import etag_of, portray_job
+from api.schemas import ForkCreate, JobObject, JobPatch, Problem
+from api.store import idempotency, jobs
+from api.store.idempotency import Answer
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Jobs"])
+IfMatch = Annotated[str | None, Header(description="Change it only if its ETag is still this one.")]
+
+
+@router.patch(
+    "/{job_id}",
+    summary="Change a job's name, metadata or priority",
+    responses={412: {"model": Problem, "description": "The job has changed since"}},
+)
+def update_job(
+    job_id: str,
+    body: JobPatch,
+    response: Response,
+    caller: CallerDep,
+    database: DatabaseDep,
+    settings: SettingsDep,
+    if_match: IfMatch = None,
+) -> JobObject:
+    """Changes what is given and leaves the rest; a higher priority goes first among the waiting jobs."""
+    changes = body.model_dump(exclude_unset=True)
+    if "metadata" in changes:
+        changes["metadata"] = changes["metadata"] or {}
+    with database.transaction() as session:
+        job = jobs.lock_job(session, caller.tenant, job_id)
+        etag = etag_of(portray_job(session, job, settings))
+        if if_match not in (None, "*", etag):
+            raise PreconditionFailed(f"The job's ETag is {etag}, no longer {if_match}; read it again.")
+        jobs.change_job(session, job, changes)
+        session.flush()
+        answer = portray_job(session, job, settings)
+    response.headers["ETag"] = etag_of(answer)
+    return answer
+
+
+@router.post("/{job_id}/fork", summary="Begin a new job from a checkpoint", status_code=HTTPStatus.CREATED)
+def fork_job(
+    job_id: str,
+    body: ForkCreate,
+    response: Response,
+    caller: CallerDep,
+    database: DatabaseDep,
+    dispatcher: DispatcherDep,
+    settings: SettingsDep,
+    idempotency_key: IdempotencyKeyDep = None,
+) -> JobObject:
+    """A job like this one that starts at one of its checkpoints, with the changes that the body names.
+
+    The checkpoint is kept for as long as the new job is on record.
+    """
+    text = f"POST /v1/fine_tuning/jobs/{job_id}/fork {body.model_dump_json(exclude_unset=True)}"
+    request = hashlib.sha256(text.encode()).hexdigest()
+    with database.transaction() as session:
+        if idempotency_key:
+            stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
+            if stored:
+                return JobObject.model_validate(stored.body)
+        new = admission.admit_fork(session, caller.tenant, job_id, body, settings)
+        answer = portray_job(session, jobs.create_job(session, caller.tenant, new), settings)
+        if idempotency_key:
+            kept = Answer(status=HTTPStatus.CREATED, body=answer.model_dump(mode="json"))
+            idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
+    dispatcher.ring()
+    response.headers["Location"] = f"{router.prefix}/{answer.id}"
+    return answer
