@@ -12,9 +12,10 @@ from dashboard import formats, notices, service, tables
 from dashboard.charts import run_rows
 from dashboard.components.live_chart import Source, live_chart
 
-_HEADER_S = 2.0
-_LISTS_S = 4.0
-_CHART_S = 10.0
+_TABS = ["Events", "Checkpoints", "Configuration"]
+_HEADER_S = 3.0
+_LISTS_S = 5.0
+_CHART_S = 20.0
 _RESTING_S = 60.0
 
 JsonObject = dict[str, Any]
@@ -38,13 +39,17 @@ def page() -> None:
     active = job["state"] not in formats.ENDED
     _every(header, _HEADER_S if active else _RESTING_S)(job_id)
     _every(curves, _CHART_S if active else _RESTING_S)(job_id)
-    events_tab, checkpoints_tab, config_tab = st.tabs(["Events", "Checkpoints", "Configuration"])
-    with events_tab:
-        _every(events, _LISTS_S if active else _RESTING_S)(job_id)
-    with checkpoints_tab:
-        _every(checkpoints, _LISTS_S if active else _RESTING_S)(job_id)
-    with config_tab:
-        configuration(job)
+    # Which tab is open is in the URL; only that one asks the API for anything.
+    events_tab, checkpoints_tab, config_tab = st.tabs(_TABS, key="tab", bind="query-params")
+    if events_tab.open:
+        with events_tab:
+            _every(events, _LISTS_S if active else _RESTING_S)(job_id)
+    if checkpoints_tab.open:
+        with checkpoints_tab:
+            _every(checkpoints, _LISTS_S if active else _RESTING_S)(job_id)
+    if config_tab.open:
+        with config_tab:
+            configuration(job)
 
 
 def _every(part: Any, seconds: float) -> Any:

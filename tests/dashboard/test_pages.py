@@ -23,8 +23,10 @@ def open_runs(**query: str) -> AppTest:
     return app.run()
 
 
-def open_run(job_id: str | None) -> AppTest:
+def open_run(job_id: str | None, **query: str) -> AppTest:
     app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    for name, value in query.items():
+        app.query_params[name] = value
     if job_id is not None:
         app.query_params["run"] = job_id
     return app.switch_page(str(Path("views") / "run.py")).run()
@@ -174,7 +176,7 @@ def test_checkpoints_are_listed_with_digest_and_links(feed: Feed) -> None:
     run.take_steps(3)
     digest = run.save(b"abc", final=True)
 
-    app = open_run(run.id)
+    app = open_run(run.id, tab="Checkpoints")
 
     [file] = app.table[0].value.to_dict("records")
     assert digest in file["SHA-256"]
