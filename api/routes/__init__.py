@@ -1,6 +1,6 @@
 """One file per resource: each handler parses, calls the store once and answers."""
 
-from api.routes import changes, checkpoints, files, health, jobs, metrics, models, rollouts
+from api.routes import changes, checkpoints, comparison, files, health, jobs, metrics, models, records, rollouts
 
 ALL_ROUTES = (
     health.router,
@@ -9,6 +9,8 @@ ALL_ROUTES = (
     jobs.router,
     changes.router,
     metrics.router,
+    comparison.router,
+    records.router,
     rollouts.router,
     checkpoints.router,
 )

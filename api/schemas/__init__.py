@@ -5,6 +5,7 @@ Objects that come in refuse unknown fields; objects that go out list theirs, so 
 
 from api.schemas.files import FileDeleted, FileObject, ModelObject
 from api.schemas.jobs import JobEstimate, JobFacts, JobObject, JobPreview, MemoryEstimate, job_object, model_name
+from api.schemas.records import Comparison, JobSeries, LogText, Manifest, job_manifest
 from api.schemas.requests import ForkCreate, Hyperparameters, JobCreate, JobPatch, Reinforcement
 from api.schemas.results import CheckpointObject
 from api.schemas.rollouts import (
@@ -34,6 +35,7 @@ from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readi
 
 __all__ = [
     "CheckpointObject",
+    "Comparison",
     "DialectError",
     "Duplicate",
     "Fault",
@@ -52,9 +54,12 @@ __all__ = [
     "JobPatch",
     "JobPreview",
     "JobProgress",
+    "JobSeries",
     "LengthBin",
     "Lengths",
     "ListOf",
+    "LogText",
+    "Manifest",
     "MaskFigures",
     "MaskSimulation",
     "MaskedTokens",
@@ -77,6 +82,7 @@ __all__ = [
     "TokenObject",
     "TokenSet",
     "epoch",
+    "job_manifest",
     "job_object",
     "model_name",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,11 @@ def list_checkpoints(session: Session, job: Job, *, after: str | None, limit: in
     step = get_checkpoint(session, job.tenant, after, param="after")[0].step if after else None
     query = select(Checkpoint).where(Checkpoint.job_id == job.id)
     return read_page(session, query, Checkpoint.step, Cursor(step, limit, order))
+
+
+def all_checkpoints(session: Session, job: Job) -> Sequence[Checkpoint]:
+    """Every checkpoint of the job, oldest first; a job keeps few."""
+    return session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step)).all()
 
 
 def get_checkpoint(

@@ -54,6 +54,12 @@ def list_events(session: Session, job: Job, *, after: str | None, limit: int, or
     return read_page(session, select(JobEvent).where(JobEvent.job_id == job.id), JobEvent.seq, cursor)
 
 
+def newest_start(session: Session, job: Job) -> dict[str, Any]:
+    """What the newest trainer said of itself when it began: device, versions, sizes. Empty before the first."""
+    query = select(JobEvent.data).where(JobEvent.job_id == job.id, JobEvent.data.has_key("versions"))
+    return session.scalar(query.order_by(JobEvent.seq.desc()).limit(1)) or {}
+
+
 def _seq_of(session: Session, job: Job, event_id: str) -> int:
     seq = session.scalar(select(JobEvent.seq).where(JobEvent.job_id == job.id, JobEvent.id == event_id))
     if seq is None:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import Settings
 from api.store import artifacts, jobs, keys
 from api.store.database import Database
+from tests.conftest import find_free_port
 
 MODEL = ("config.json", "model.safetensors")
 ROWS = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(10)]
@@ -101,3 +105,18 @@ def service(settings: Settings, database: Database) -> Iterator[Service]:
     with TestClient(app, headers={"Authorization": f"Bearer {ours}"}) as client:
         stranger = TestClient(app, headers={"Authorization": f"Bearer {theirs}"})
         yield Service(client, stranger, database, settings)
+
+
+@pytest.fixture
+def server(service: Service) -> Iterator[str]:
+    """The API behind a real server: a stream needs one."""
+    port = find_free_port()
+    config = uvicorn.Config(create_app(service.settings), port=port, log_level="error", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield f"http://127.0.0.1:{port}"
+    server.should_exit = True
+    thread.join()

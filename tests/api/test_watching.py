@@ -1,15 +1,11 @@
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import httpx2
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
 
 from api.lifecycle import JobState
@@ -20,7 +16,7 @@ from api.store.events import move
 from api.store.metrics import thin
 from api.store.tables import StepMetrics
 from tests.api.conftest import Service
-from tests.conftest import find_free_port
+from tests.api.streams import headers_of, read_stream
 
 
 class Writer:
@@ -51,44 +47,6 @@ class Writer:
 @pytest.fixture
 def writer(service: Service) -> Writer:
     return Writer(service.database, service.create_job()["id"])
-
-
-@pytest.fixture
-def server(service: Service) -> Iterator[str]:
-    """The API behind a real server: a stream needs one."""
-    port = find_free_port()
-    config = uvicorn.Config(create_app(service.settings), port=port, log_level="error", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{port}"
-    server.should_exit = True
-    thread.join()
-
-
-def read_stream(url: str, headers: dict[str, str], *, stop_at: int | None = None) -> list[tuple[str, int | None, Any]]:
-    """The events (name, id, data) until the stream ends, or until the id `stop_at` has been seen."""
-    told = []
-    with httpx2.stream("GET", url, headers=headers, timeout=10.0) as answer:
-        assert answer.status_code == 200, answer.read()
-        fields: dict[str, str] = {}
-        for line in answer.iter_lines():
-            name, _, value = line.partition(": ")
-            if line and name:
-                fields[name] = value
-            elif not line and "event" in fields:
-                seq = int(fields["id"]) if "id" in fields else None
-                told.append((fields["event"], seq, json.loads(fields["data"])))
-                fields = {}
-                if stop_at is not None and seq == stop_at:
-                    return told
-    return told
-
-
-def headers_of(service: Service) -> dict[str, str]:
-    return {"Authorization": str(service.client.headers["authorization"])}
 
 
 def test_a_stream_replays_follows_and_ends(service: Service, writer: Writer, server: str) -> None:

@@ -1,0 +1,95 @@
+"""Numbers of a job as a table, and of several jobs side by side."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from api.deps import CallerDep, DatabaseDep, ViewerDep, admit
+from api.errors import Unprocessable
+from api.lifecycle import JobState
+from api.schemas import Comparison, JobSeries, MetricsPoint
+from api.store import jobs, metrics
+from api.store.metrics import Kind, MetricsFilter
+from api.store.tables import StepMetrics
+
+router = APIRouter(prefix="/v1/fine_tuning", tags=["Watch"])
+MAX_JOBS = 20
+Keys = Annotated[str | None, Query(description="Metric keys, separated by commas; all when omitted.")]
+
+
+@router.get(
+    "/jobs/{job_id}/metrics.csv",
+    summary="Download a job's metrics as a table",
+    response_class=StreamingResponse,
+    responses={200: {"description": "A table", "content": {"text/csv": {"schema": {"type": "string"}}}}},
+)
+def download_job_metrics(
+    job_id: str, viewer: ViewerDep, database: DatabaseDep, keys: Keys = None, kind: Kind | None = None
+) -> StreamingResponse:
+    """A row per step and kind, a column per key; an empty field stands for a value that was not finite."""
+    admit(viewer, job_id)
+    wanted = _split(keys)
+    with database.transaction() as session:
+        job = jobs.get_job(session, viewer.tenant, job_id)
+        rows = metrics.read_metrics(session, job, MetricsFilter(kind=kind), max_points=None)
+    columns = wanted or sorted({key for row in rows for key in row.values})
+    headers = {"Content-Disposition": f'attachment; filename="{job.id}-metrics.csv"'}
+    return StreamingResponse(_table(rows, columns), media_type="text/csv; charset=utf-8", headers=headers)
+
+
+@router.get("/metrics/compare", summary="Compare the metrics of several jobs")
+def compare_metrics(
+    caller: CallerDep,
+    database: DatabaseDep,
+    jobs_named: Annotated[str, Query(alias="jobs", description="Ids of your jobs, separated by commas; up to 20.")],
+    keys: Annotated[str, Query(description="Metric keys, separated by commas.")],
+    kind: Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")] = None,
+    max_points: Annotated[int, Query(ge=2, le=10_000, description="Thin each job to about so many.")] = 1000,
+) -> Comparison:
+    """The same keys of up to 20 jobs in one answer, thinned so that every spike survives."""
+    ids, wanted = list(dict.fromkeys(_split(jobs_named))), _split(keys)
+    if not 1 <= len(ids) <= MAX_JOBS or not wanted:
+        raise Unprocessable(f"Name 1 to {MAX_JOBS} jobs and at least one key.", param="jobs" if wanted else "keys")
+    chosen = MetricsFilter(kind=kind, keys=set(wanted))
+    series = []
+    with database.transaction() as session:
+        for job_id in ids:
+            job = jobs.get_job(session, caller.tenant, job_id, param="jobs")
+            rows = metrics.read_metrics(session, job, chosen, max_points=max_points)
+            series.append(
+                JobSeries(
+                    fine_tuning_job_id=job.id,
+                    name=job.name,
+                    model=job.model,
+                    suffix=job.suffix,
+                    algorithm=job.method["reinforcement"]["config"]["algorithm"]["kind"],
+                    state=JobState(job.state),
+                    num_points=metrics.count_metrics(session, job, chosen),
+                    data=[MetricsPoint.of(row, set(wanted)) for row in rows],
+                )
+            )
+    return Comparison(keys=wanted, data=series)
+
+
+def _split(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]
+
+
+def _table(rows: Sequence[StepMetrics], columns: Sequence[str]) -> Iterator[str]:
+    line = io.StringIO(newline="")
+    writer = csv.writer(line)
+    writer.writerow(["kind", "step", "time", "attempt", *columns])
+    for row in rows:
+        writer.writerow(
+            [row.kind, row.step, row.created_at.timestamp(), row.fence, *(row.values.get(key) for key in columns)]
+        )
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+    yield line.getvalue()
