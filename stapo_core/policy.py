@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from stapo_core.batch import Piece, TokenStats
 from stapo_core.config import LoraConfig
+from stapo_core.products import adopt
 from stapo_core.token_stats import Head, token_stats
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -57,6 +58,7 @@ class Policy:
             )
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             raise ModelError(f"{folder} cannot be loaded as a causal language model: {error}") from error
+        adopt(model)
         model.to(device).eval()  # no dropout: the log-probs of two passes over the same weights must agree
         policy = cls(model, tokenizer, dtype=resolve_precision(precision, device))
         policy.check_head()

@@ -16,9 +16,12 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from stapo_core.batch import TokenStats
-from stapo_core.token_stats import torch_fold
+from stapo_core.products import multiply
+from stapo_core.token_stats import running_sums, torch_fold
 
-_CHUNK_BYTES = 64 * 2**20
+_CPU_TILE_BYTES = 16 * 2**20  # two of them fit into a level-3 cache, and malloc reuses them instead of mapping pages
+_CPU_TILE_ROWS = 2048
+_GPU_TILE_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class Head:
 
 
 def token_stats(hidden: Float[Tensor, "N D"], head: Head, targets: Int64[Tensor, " N"]) -> TokenStats:
-    """Scores `targets` under softmax(logits / temperature); peak memory is two chunks of logits of 64 MB each.
+    """Scores `targets` under softmax(logits / temperature); memory is a few tiles of logits, 64 MB each at most.
 
     `logprobs` is differentiable with respect to `hidden` and `head.weight`; the other statistics carry no gradient.
     Reductions and gradient sums are float32 whatever the inputs are.
@@ -40,9 +43,26 @@ def token_stats(hidden: Float[Tensor, "N D"], head: Head, targets: Int64[Tensor,
     return TokenStats(*_TokenStats.apply(hidden, head.weight, targets, head))  # type: ignore[no-untyped-call]
 
 
-def chunk_size(vocabulary: int) -> int:
-    """Tokens per chunk, so that one float32 chunk of logits takes about 64 MB."""
-    return min(max(_CHUNK_BYTES // (4 * vocabulary), 32), 1024)
+@dataclass(frozen=True, slots=True)
+class Tiles:
+    """How the logits [tokens, vocabulary] are cut: a tile is some rows by some words."""
+
+    rows: list[slice]
+    words: list[slice]
+
+    @classmethod
+    def cut(cls, num_tokens: int, vocabulary: int, device: torch.device) -> Tiles:
+        """Nearly square tiles on a CPU, where a product of few rows reads the head once for little work.
+
+        A GPU takes the whole vocabulary at once: its fold wants long rows, and its memory is fast.
+        """
+        if device.type == "cpu":
+            height = min(max(num_tokens, 1), _CPU_TILE_ROWS)
+            width = min(vocabulary, max(_CPU_TILE_BYTES // (4 * height), 1))
+        else:
+            height = min(max(_GPU_TILE_BYTES // (4 * vocabulary), 32), 1024)
+            width = vocabulary
+        return cls(_cut(num_tokens, height), _cut(vocabulary, width))
 
 
 class _TokenStats(torch.autograd.Function):
@@ -50,36 +70,55 @@ class _TokenStats(torch.autograd.Function):
     def forward(
         ctx: Any, hidden: Float[Tensor, "N D"], weight: Float[Tensor, "V D"], targets: Int64[Tensor, " N"], head: Head
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        operand = _operand(weight.detach(), hidden)
-        outputs = hidden.new_empty((5, len(targets)), dtype=torch.float32)
+        tiles = Tiles.cut(len(targets), len(weight), hidden.device)
         fold = _choose_fold(hidden.device)
-        for rows in _chunks(len(targets), len(weight)):
-            fold(_logits(hidden[rows], operand, head), targets[rows], outputs[:, rows])
-        logprobs, entropies, sum_squares, sum_squares_log, lse = outputs.unbind()
+        sums = running_sums.start(len(targets), hidden.device)
+        chosen = sums.new_zeros(len(targets))
+        for rows in tiles.rows:
+            states = _operand(hidden[rows], hidden)
+            for words in tiles.words:
+                logits = _logits(states, _operand(weight.detach()[words], hidden), head)
+                place, is_inside = _place(targets[rows], words)
+                chosen[rows] += logits.gather(1, place).squeeze(1).where(is_inside, 0.0)
+                fold(logits, sums[:, rows])
+        logprobs, entropies, sum_squares, sum_squares_log, lse = running_sums.finish(sums, chosen)
         ctx.head = head
         ctx.save_for_backward(hidden, weight, targets, lse)
         ctx.mark_non_differentiable(entropies, sum_squares, sum_squares_log)
         return logprobs, entropies, sum_squares, sum_squares_log
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Float32[Tensor, " N"]) -> tuple[Tensor | None, Tensor | None, None, None]:
         hidden, weight, targets, lse = ctx.saved_tensors
-        operand = _operand(weight, hidden)
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
-        d_hidden = torch.zeros_like(hidden) if needs_hidden else None
-        d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
         pushed = grads[0].nonzero().squeeze(1)  # a token without a gradient costs nothing
-        for part in _chunks(len(pushed), len(weight)):
-            rows = pushed[part]
-            d_logits = _logits_gradient(hidden[rows], operand, targets[rows], (lse[rows], grads[0][rows]), ctx.head)
-            if d_hidden is not None:
-                d_hidden[rows] = _product(d_logits, operand).to(hidden.dtype)
-            if d_weight is not None:
-                _add_product(d_weight, d_logits.T, hidden[rows])
+        states, targets, lse, gradient = (
+            _operand(hidden[pushed], hidden),
+            targets[pushed],
+            lse[pushed],
+            grads[0][pushed],
+        )
+        d_states = torch.zeros_like(states, dtype=torch.float32) if needs_hidden else None
+        d_weight = torch.zeros_like(weight, dtype=torch.float32) if needs_weight else None
+        tiles = Tiles.cut(len(pushed), len(weight), hidden.device)
+        for words in tiles.words:
+            operand = _operand(weight[words], hidden)
+            for rows in tiles.rows:
+                logits = _logits(states[rows], operand, ctx.head)
+                d_logits = _logits_gradient(logits, lse[rows], gradient[rows], _place(targets[rows], words), ctx.head)
+                d_logits = d_logits.to(operand.dtype)
+                if d_states is not None:
+                    d_states[rows] += _product(d_logits, operand)
+                if d_weight is not None:
+                    d_weight[words] += _product(d_logits.T, states[rows])
+        d_hidden = None
+        if d_states is not None:
+            d_hidden = torch.zeros_like(hidden).index_copy_(0, pushed, d_states.to(hidden.dtype))
         return d_hidden, None if d_weight is None else d_weight.to(weight.dtype), None, None
 
 
-def _choose_fold(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], None]:
+def _choose_fold(device: torch.device) -> Callable[[Tensor, Tensor], None]:
     """The kernel on a GPU with Triton, plain torch elsewhere; Triton is not imported where it is not used."""
     if device.type != "cuda" or importlib.util.find_spec("triton") is None:
         return torch_fold.fold
@@ -88,32 +127,30 @@ def _choose_fold(device: torch.device) -> Callable[[Tensor, Tensor, Tensor], Non
     return triton_fold.fold
 
 
-def _chunks(num_tokens: int, vocabulary: int) -> list[slice]:
-    size = chunk_size(vocabulary)
-    return [slice(start, start + size) for start in range(0, num_tokens, size)]
+def _cut(length: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
 
 
-def _operand(weight: Float[Tensor, "V D"], hidden: Float[Tensor, "N D"]) -> Float[Tensor, "V D"]:
-    """The weight as the products take it: a GPU multiplies bfloat16 into float32, a CPU would round what it sums."""
-    return weight.to(hidden.dtype) if hidden.is_cuda else weight.float()
+def _operand(values: Float[Tensor, "I J"], hidden: Float[Tensor, "N D"]) -> Float[Tensor, "I J"]:
+    """As the products take it: a GPU multiplies bfloat16 into float32, a CPU would round what it sums."""
+    return values.to(hidden.dtype) if hidden.is_cuda else values.float()
 
 
 def _product(left: Float[Tensor, "I J"], right: Float[Tensor, "J K"]) -> Float32[Tensor, "I K"]:
-    if left.is_cuda and left.dtype != torch.float32:
-        return torch.mm(left, right.to(left.dtype), out_dtype=torch.float32)
-    return torch.mm(left.float(), right.float())
+    with torch.autocast(left.device.type, enabled=False):
+        if left.dtype != torch.float32:
+            return torch.mm(left, right, out_dtype=torch.float32)
+        return multiply(left, right)
 
 
-def _add_product(total: Float32[Tensor, "I K"], left: Float[Tensor, "I J"], right: Float[Tensor, "J K"]) -> None:
-    if left.dtype == torch.float32:
-        total.addmm_(left, right.float())
-    else:
-        total.add_(_product(left, right))
+def _place(targets: Int64[Tensor, " C"], words: slice) -> tuple[Int64[Tensor, "C 1"], Tensor]:
+    """The column of each target in a tile, and whether it lies in this tile at all."""
+    is_inside = (targets >= words.start) & (targets < words.stop)
+    return (targets - words.start).clamp(0, words.stop - words.start - 1)[:, None], is_inside
 
 
-def _logits(hidden: Float[Tensor, "C D"], weight: Float[Tensor, "V D"], head: Head) -> Float32[Tensor, "C V"]:
-    with torch.autocast(hidden.device.type, enabled=False):
-        logits = _product(hidden, weight.T)
+def _logits(hidden: Float[Tensor, "C D"], weight: Float[Tensor, "U D"], head: Head) -> Float32[Tensor, "C U"]:
+    logits = _product(hidden, weight.T)
     if head.scale != 1.0:
         logits.mul_(head.scale)
     if head.softcap is not None:
@@ -122,20 +159,19 @@ def _logits(hidden: Float[Tensor, "C D"], weight: Float[Tensor, "V D"], head: He
 
 
 def _logits_gradient(
-    hidden: Float[Tensor, "C D"],
-    weight: Float[Tensor, "V D"],
-    targets: Int64[Tensor, " C"],
-    lse_and_gradient: tuple[Float32[Tensor, " C"], Float32[Tensor, " C"]],
+    logits: Float32[Tensor, "C U"],
+    lse: Float32[Tensor, " C"],
+    gradient: Float32[Tensor, " C"],
+    target: tuple[Int64[Tensor, "C 1"], Tensor],
     head: Head,
-) -> Float[Tensor, "C V"]:
-    """d(loss)/d(hidden @ weight.T) from d(log p)/dz = onehot - p, with p from the saved log-sum-exp."""
-    lse, gradient = lse_and_gradient
-    logits = _logits(hidden, weight, head)
+) -> Float32[Tensor, "C U"]:
+    """d(loss)/d(hidden @ weight.T) from d(log p)/dz = onehot - p, p from the saved log-sum-exp; destroys `logits`."""
+    place, is_inside = target
     slope = None if head.softcap is None else 1.0 - (logits * (head.temperature / head.softcap)).square()
     logits.sub_(lse[:, None]).exp_().mul_(-gradient[:, None])
-    logits[torch.arange(len(targets), device=targets.device), targets] += gradient
+    logits.scatter_add_(1, place, gradient.where(is_inside, 0.0)[:, None])
     if slope is not None:
         logits.mul_(slope)
     if head.scale != head.temperature:
         logits.mul_(head.scale / head.temperature)
-    return logits.to(weight.dtype)
+    return logits

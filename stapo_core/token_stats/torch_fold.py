@@ -1,30 +1,19 @@
-"""The fold over one chunk of logits in plain torch, on any device: two buffers of the chunk's size, no more."""
+"""The fold over one tile of logits in plain torch, on any device: two buffers of the tile's size, no more."""
 
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor
 
+from stapo_core.token_stats import running_sums
 
-def fold(logits: Float32[Tensor, "C V"], targets: Int64[Tensor, " C"], out: Float32[Tensor, "5 C"]) -> None:
-    """Writes log p, H, sum p^2, sum p^2 ln p and the log-sum-exp of each row into `out`; destroys `logits`.
 
-    With e = exp(z - max) and s = sum e: LSE = max + ln s, H = ln s - sum (z - max) e / s,
-    sum p^2 = sum e^2 / s^2, sum p^2 ln p = (sum (z - max) e^2 - ln s sum e^2) / s^2.
-    """
-    chosen = logits.gather(1, targets[:, None]).squeeze(1)
-    peak = logits.amax(dim=1)
-    logits.sub_(peak[:, None])
-    weights = logits.exp()
-    total = weights.sum(dim=1)
-    log_total = total.log()
-    logits.mul_(weights)
-    squares = torch.einsum("cv,cv->c", weights, weights)
-    squares_log = torch.einsum("cv,cv->c", logits, weights)
-
-    out[4] = peak + log_total
-    out[0] = chosen - out[4]
-    out[1] = (log_total - logits.sum(dim=1) / total).clamp_(min=0.0)
-    out[2] = squares / total.square()
-    out[3] = (squares_log - log_total * squares) / total.square()
+def fold(logits: Float32[Tensor, "C U"], sums: Float32[Tensor, "5 C"]) -> None:
+    """Adds a tile to the running sums of its rows; destroys `logits`."""
+    running_sums.raise_peak(sums, torch.maximum(sums[0], logits.amax(dim=1)))
+    weights = logits.sub_(sums[0][:, None]).exp()
+    sums[1] += weights.sum(dim=1)
+    sums[2] += logits.mul_(weights).sum(dim=1)
+    sums[4] += logits.mul_(weights).sum(dim=1)
+    sums[3] += weights.square_().sum(dim=1)

@@ -41,7 +41,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_statistics_and_gradients_equal_the_full_softmax(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_CHUNK_BYTES", 1)  # 32 tokens to a chunk: 100 tokens make four, the last of 4
+    monkeypatch.setattr(room, "_CPU_TILE_ROWS", 32)  # 100 tokens make four rows of tiles, the last of 4 tokens
+    monkeypatch.setattr(room, "_CPU_TILE_BYTES", 4 * 32 * 12)  # 50 words make five columns, the last of 2 words
     hidden, weight, targets = draw()
     hidden.requires_grad_()
     weight.requires_grad_()
@@ -112,17 +113,46 @@ class LargestTensor(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return result
 
 
-def test_no_tensor_is_ever_larger_than_one_chunk_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_CHUNK_BYTES", 1)
+def test_no_tensor_is_ever_larger_than_one_tile_of_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "_CPU_TILE_ROWS", 100)
+    monkeypatch.setattr(room, "_CPU_TILE_BYTES", 4 * 100 * 200)
     hidden, weight, targets = draw(num_tokens=1000, vocabulary=500)
     hidden.requires_grad_()
 
     with LargestTensor() as largest:
         torch.autograd.backward(token_stats(hidden, Head(weight.requires_grad_()), targets).logprobs.sum())
 
-    assert largest.size == 32 * 500  # all logits would be 1000 x 500
+    assert largest.size == 100 * 200  # all logits would be 1000 x 500
 
 
-@pytest.mark.parametrize(("vocabulary", "size"), [(100, 1024), (32_768, 512), (151_936, 110), (10**7, 32)])
-def test_a_chunk_of_logits_takes_about_64_mb(vocabulary: int, size: int) -> None:
-    assert room.chunk_size(vocabulary) == size
+def test_tokens_without_a_gradient_leave_the_others_theirs() -> None:
+    hidden, weight, targets = draw()
+    hidden.requires_grad_()
+    coefficients = torch.where(torch.arange(100) % 3 == 0, 0.5, 0.0)
+
+    stats = token_stats(hidden, Head(weight), targets)
+    gradient = torch.autograd.grad(stats.logprobs, hidden, coefficients)[0]
+    exact = torch.autograd.grad(direct(hidden, Head(weight), targets)[0], hidden, coefficients)[0]
+
+    assert bool((gradient[coefficients == 0] == 0).all())
+    assert (gradient - exact).norm() / exact.norm() < 5e-6
+
+
+@pytest.mark.parametrize(
+    ("device", "num_tokens", "vocabulary", "tile"),
+    [
+        ("cpu", 8192, 151_936, (2048, 2048)),
+        ("cpu", 512, 32_768, (512, 8192)),
+        ("cpu", 512, 1_000, (512, 1_000)),
+        ("cuda", 8192, 151_936, (110, 151_936)),
+        ("cuda", 8192, 100, (1024, 100)),
+        ("cuda", 8192, 10**7, (32, 10**7)),
+    ],
+)
+def test_a_tile_takes_16_mb_on_a_cpu_and_whole_rows_of_64_mb_on_a_gpu(
+    device: str, num_tokens: int, vocabulary: int, tile: tuple[int, int]
+) -> None:
+    tiles = room.Tiles.cut(num_tokens, vocabulary, torch.device(device))
+
+    assert (tiles.rows[0].stop, tiles.words[0].stop) == tile
+    assert (tiles.rows[-1].stop, tiles.words[-1].stop) == (num_tokens, vocabulary)
