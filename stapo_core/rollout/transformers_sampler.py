@@ -17,8 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stapo_core.batch import Finish, Group, Prompt, Response
 from stapo_core.rollout import Draw, Stopped
-from stapo_core.rollout.decoding import Decoder, ModelDecoder
+from stapo_core.rollout.decoding import Decoder
 from stapo_core.rollout.drawing import UniformStreams, draw_tokens
+from stapo_core.rollout.fused_decoder import open_decoders
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +72,9 @@ class TransformersSampler:
         """
         responses: list[list[Response]] = [[] for _ in prompts]
         with _evaluating(self._model), torch.no_grad():
-            for rows in self._batches(_rows(prompts, draw)):
-                drawn = self._draw(rows, draw.temperature)
+            open_decoder = open_decoders(self._model)
+            for rows in self._batches(_rows(prompts, draw), pads=open_decoder().pads):
+                drawn = self._draw(open_decoder(), rows, draw.temperature)
                 for row, response in zip(rows, self._responses(drawn), strict=True):
                     responses[row.place].append(response)
         return [Group(prompt, tuple(drawn)) for prompt, drawn in zip(prompts, responses, strict=True)]
@@ -87,9 +89,8 @@ class TransformersSampler:
     def close(self) -> None:
         """Holds nothing between calls but the module."""
 
-    def _batches(self, rows: Sequence[_Row]) -> Iterator[list[_Row]]:
+    def _batches(self, rows: Sequence[_Row], *, pads: bool) -> Iterator[list[_Row]]:
         """Rows of similar prompt length together, as many as the token budget takes."""
-        pads = self._decoder().pads
         batch: list[_Row] = []
         for row in sorted(rows, key=lambda row: (len(row.prompt.token_ids), row.place)):
             length = len(row.prompt.token_ids)
@@ -101,11 +102,7 @@ class TransformersSampler:
         if batch:
             yield batch
 
-    def _decoder(self) -> Decoder:
-        return ModelDecoder(self._model)
-
-    def _draw(self, rows: Sequence[_Row], temperature: float) -> _Tokens:
-        decoder = self._decoder()
+    def _draw(self, decoder: Decoder, rows: Sequence[_Row], temperature: float) -> _Tokens:
         self._check_stop()
         prompts = {row.place: row.prompt for row in rows}
         logits = decoder.prefill([prompt.token_ids for prompt in prompts.values()])

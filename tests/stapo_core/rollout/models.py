@@ -16,8 +16,12 @@ from transformers import (
     LlamaForCausalLM,
     MambaConfig,
     MambaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -42,10 +46,24 @@ _SHAPE: dict[str, Any] = {
     "pad_token_id": PAD,
 }
 
+_LLAMA3_ROPE: dict[str, Any] = {
+    "rope_type": "llama3",
+    "rope_theta": 10_000.0,
+    "factor": 4.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 32,
+}
+
 MAKERS: dict[str, Callable[[], PreTrainedModel]] = {
     "qwen3": lambda: Qwen3ForCausalLM(Qwen3Config(**_SHAPE)),
     "qwen3_tied": lambda: Qwen3ForCausalLM(Qwen3Config(**_SHAPE, tie_word_embeddings=True)),
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**_SHAPE)),
+    "llama_biased": lambda: LlamaForCausalLM(
+        LlamaConfig(**_SHAPE, attention_bias=True, mlp_bias=True, rope_parameters=_LLAMA3_ROPE)
+    ),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**{**_SHAPE, "num_key_value_heads": 4})),
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**{**_SHAPE, "num_key_value_heads": 1}, sliding_window=None)),
     "gpt2": lambda: GPT2LMHeadModel(
         GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, eos_token_id=END, bos_token_id=END)
     ),
@@ -61,9 +79,14 @@ MAKERS: dict[str, Callable[[], PreTrainedModel]] = {
 
 
 def make_model(name: str, *, seed: int = 0) -> PreTrainedModel:
-    """A model in evaluation mode; the same seed gives the same weights."""
+    """A model in evaluation mode; the same seed gives the same weights. Norms and biases are random too."""
     torch.manual_seed(seed)
-    return MAKERS[name]().eval()
+    model = MAKERS[name]().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter), alpha=0.2)
+    return model
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
