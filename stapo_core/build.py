@@ -19,7 +19,7 @@ from stapo_core.batch import Prompt
 from stapo_core.checkpoint import Checkpoints, Saved, restore_rng
 from stapo_core.config import RunConfig
 from stapo_core.data import DataError, DataErrors, check_rows, read_rows
-from stapo_core.evaluation import Evaluator
+from stapo_core.evaluation import Evaluator, HeldOut
 from stapo_core.events import Started
 from stapo_core.graders import GraderPool, build_grader, item_fields
 from stapo_core.graders.templates import TemplateError
@@ -53,7 +53,7 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
     pool = _graders(config)
-    prompts, problems = _prompts(config)
+    prompts, held_out = _prompts(config)
     num_steps = config.train.num_steps or max(1, config.num_epochs * len(prompts) // config.train.batch.num_prompts)
     checkpoints = Checkpoints(run_dir, config.train.checkpoint, spool=spool)
     saved = checkpoints.newest()
@@ -64,11 +64,11 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     algorithm = config.train.algorithm
     grading = Grading(pool, report, Overlong(config.train.sampling.max_response_tokens, algorithm.overlong_share))
     evaluator = Evaluator(
-        problems,
+        held_out,
         sampler=sampler,
         grading=Grading(pool, report),
         report=report,
-        config=config.train.evaluation,
+        every_steps=config.train.evaluation.every_steps,
         seed=config.seed,
         num_steps=num_steps,
     )
@@ -86,7 +86,7 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
         num_steps=num_steps,
     )
     if saved:
-        evaluator.evaluated_step = saved.state.values["evaluated_step"]
+        evaluator.load_state(saved.state.values)
         restore_rng(saved.state)
     _announce(run, spool)
     if saved:
@@ -101,8 +101,8 @@ def _graders(config: RunConfig) -> GraderPool:
         raise BadInput(str(error), code="invalid_grader", param="grader") from error
 
 
-def _prompts(config: RunConfig) -> tuple[list[Prompt], list[Prompt]]:
-    """Training and validation prompts, checked against the grader, the model's context and the batch."""
+def _prompts(config: RunConfig) -> tuple[list[Prompt], list[HeldOut]]:
+    """Training prompts and validation files, checked against the grader, the model's context and the batch."""
     try:
         model = check_folder(config.model)
         tokenizer = load_tokenizer(config.model)
@@ -126,9 +126,22 @@ def _prompts(config: RunConfig) -> tuple[list[Prompt], list[Prompt]]:
             code="too_few_rows",
             param="train.batch.num_prompts",
         )
-    if config.validation_file is None:
-        return prompts, []
-    return prompts, _read(config.validation_file, "validation_file", config, tokenizer)
+    return prompts, _held_out(config, tokenizer)
+
+
+def _held_out(config: RunConfig, tokenizer: Any) -> list[HeldOut]:
+    """The validation files, the unnamed one first."""
+    usual = config.train.evaluation
+    found = []
+    if config.validation_file is not None:
+        problems = _read(config.validation_file, "validation_file", config, tokenizer)[: usual.max_problems]
+        found.append(HeldOut(None, problems, usual.num_samples, usual.temperature))
+    for place, each in enumerate(config.validation_files):
+        problems = _read(each.file, f"validation_files.{place}.file", config, tokenizer)
+        limit = each.max_problems or usual.max_problems
+        num_samples, temperature = each.num_samples or usual.num_samples, each.temperature or usual.temperature
+        found.append(HeldOut(each.name, problems[:limit], num_samples, temperature))
+    return found
 
 
 def _read(path: Path, param: str, config: RunConfig, tokenizer: Any) -> list[Prompt]:

@@ -41,6 +41,8 @@ class Manifest(BaseModel):
     format: int
     step: int
     files: list[CheckpointFile]
+    best: bool = False
+    """Nothing better had been evaluated when this was written; of several such checkpoints the newest is the best."""
 
 
 class Rejected(Exception):
@@ -101,22 +103,51 @@ class Checkpoints:
         waited = time.monotonic() - self._saved_at
         return step % self._config.every_steps == 0 or waited >= self._config.every_s
 
-    def save(self, step: int, policy: Policy, state: TrainerState, *, final: bool = False) -> None:
-        """Writes the checkpoint of `step`, whole or not at all, and removes the oldest beyond `keep`."""
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the best checkpoint is marked, and spared however old it is."""
+        return self._config.keep_best
+
+    def save(
+        self, step: int, policy: Policy, state: TrainerState, *, final: bool = False, is_best: bool = False
+    ) -> None:
+        """Writes the checkpoint of `step`, whole or not at all; the oldest beyond `keep` go, but never the best."""
         self._spool.sync()
-        manifest = write(self._folder / f"step-{step:06d}", step, policy, state)
+        manifest = write(self._folder / _name(step), step, policy, state, is_best=is_best)
         self.saved_step, self._saved_at = step, time.monotonic()
         self.announce(manifest, final=final)
-        for folder in sorted(self._folder.glob("step-*"))[: -self._config.keep]:
+        self._prune(step)
+
+    def mark_best(self, step: int, *, final: bool) -> None:
+        """Marks the checkpoint of `step`, saved before its evaluation was over, as the best so far; once."""
+        folder = self._folder / _name(step)
+        manifest = _read_manifest(folder)
+        if not manifest.best:
+            manifest = manifest.model_copy(update={"best": True})
+            _write_manifest(folder, manifest)
+            _fsync(folder)
+            self.announce(manifest, final=final)
+
+    def _prune(self, step: int) -> None:
+        """Folders above `step` did not verify when the run resumed; they are replaced when their step is reached."""
+        folders = [folder for folder in sorted(self._folder.glob("step-*")) if folder.name <= _name(step)]
+        marked = [folder for folder in folders if _is_marked(folder)]
+        for folder in set(folders[: -self._config.keep]) - set(marked[-1:]):
             shutil.rmtree(folder)
 
     def announce(self, manifest: Manifest, *, final: bool) -> None:
         """Says that a checkpoint is whole; a resumed run says it again, for a crash may have come before the word."""
-        folder = f"checkpoints/step-{manifest.step:06d}"
-        self._spool.emit(CheckpointSaved, step=manifest.step, folder=folder, files=manifest.files, final=final)
+        self._spool.emit(
+            CheckpointSaved,
+            step=manifest.step,
+            folder=f"checkpoints/{_name(manifest.step)}",
+            files=manifest.files,
+            final=final,
+            best=manifest.best,
+        )
 
 
-def write(folder: Path, step: int, policy: Policy, state: TrainerState) -> Manifest:
+def write(folder: Path, step: int, policy: Policy, state: TrainerState, *, is_best: bool = False) -> Manifest:
     """Writes a checkpoint beside `folder` and renames it there once all of it is on the disk.
 
     Raises OSError when the disk is full or fails; nothing is left behind then.
@@ -128,8 +159,8 @@ def write(folder: Path, step: int, policy: Policy, state: TrainerState) -> Manif
         policy.save(draft)
         _write_state(draft / "trainer", state)
         files = [_describe(path, draft) for path in sorted(draft.rglob("*")) if path.is_file()]
-        manifest = Manifest(format=FORMAT, step=step, files=files)
-        (draft / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+        manifest = Manifest(format=FORMAT, step=step, files=files, best=is_best)
+        _write_manifest(draft, manifest)
         for path in [*draft.rglob("*"), draft]:
             _fsync(path)
         if folder.exists():  # one that did not verify
@@ -144,12 +175,7 @@ def write(folder: Path, step: int, policy: Policy, state: TrainerState) -> Manif
 
 def verify(folder: Path) -> Manifest:
     """Checks every file's size and digest against the manifest. Raises Rejected with the first difference."""
-    try:
-        manifest = Manifest.model_validate_json((folder / MANIFEST).read_bytes())
-    except FileNotFoundError:
-        raise Rejected("it has no manifest, so it was not finished") from None
-    except (ValidationError, OSError) as error:
-        raise Rejected(f"its manifest cannot be read: {error}") from error
+    manifest = _read_manifest(folder)
     if manifest.format != FORMAT:
         raise Rejected(f"its format is {manifest.format} and this trainer reads {FORMAT}")
     for listed in manifest.files:
@@ -183,6 +209,35 @@ def restore_rng(state: TrainerState) -> None:
     np.random.set_state((kind, state.tensors["rng/numpy"].numpy().astype(np.uint32), place, has_gauss, cached))
     for number in range(torch.cuda.device_count()):
         torch.cuda.set_rng_state(state.tensors[f"rng/cuda/{number}"], number)
+
+
+def _name(step: int) -> str:
+    return f"step-{step:06d}"
+
+
+def _read_manifest(folder: Path) -> Manifest:
+    """Raises Rejected when there is none or it cannot be read."""
+    try:
+        return Manifest.model_validate_json((folder / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        raise Rejected("it has no manifest, so it was not finished") from None
+    except (ValidationError, OSError) as error:
+        raise Rejected(f"its manifest cannot be read: {error}") from error
+
+
+def _is_marked(folder: Path) -> bool:
+    try:
+        return _read_manifest(folder).best
+    except Rejected:
+        return False
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    """In place of the one that is there, by a rename."""
+    draft = folder / f".{MANIFEST}"
+    draft.write_text(manifest.model_dump_json(indent=1))
+    _fsync(draft)
+    draft.rename(folder / MANIFEST)
 
 
 def _write_state(folder: Path, state: TrainerState) -> None:

@@ -55,7 +55,7 @@ class StepDone(Event):
 
 
 class Evaluated(Event):
-    """The validation file was scored with the weights after `step`."""
+    """The validation files were scored with the weights after `step`: `eval/...`, and `eval/<name>/...` of each."""
 
     type: Literal["evaluation"] = "evaluation"
     step: int
@@ -81,6 +81,8 @@ class CheckpointSaved(Event):
     folder: str
     files: list[CheckpointFile]
     final: bool = False
+    best: bool = False
+    """No earlier step has had a better validation reward; of several such checkpoints the newest is the best."""
 
 
 class RolloutsRecorded(Event):

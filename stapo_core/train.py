@@ -52,17 +52,26 @@ class Run:
         return Draw(self.seed, step, config.batch.group_size, config.sampling.temperature)
 
     def save_when_due(self, step: int) -> None:
-        """Writes a checkpoint at the intervals of the config and at the end."""
-        if step == self.num_steps or self.checkpoints.is_due(step):
+        """Writes a checkpoint at the intervals of the config, at the end, and of a step that is the best so far."""
+        if step == self.num_steps or self.checkpoints.is_due(step) or self.is_best(step):
             self.save(step)
+
+    def is_best(self, step: int) -> bool:
+        """Whether this step's checkpoint is the one to be spared."""
+        return self.checkpoints.keeps_best and step == self.evaluator.best.step
+
+    def mark_when_best(self, step: int) -> None:
+        """Marks the checkpoint that the run resumed from: it was saved when a stop broke off its evaluation."""
+        if self.is_best(step):
+            self.checkpoints.mark_best(step, final=step == self.num_steps)
 
     def save(self, step: int) -> None:
         """Writes a checkpoint of a whole step."""
         self.report.enter("saving", step)
         learner = self.learner.state()
-        values = {**learner.values, "evaluated_step": self.evaluator.evaluated_step}
-        state = TrainerState(learner.tensors, values)
-        self.checkpoints.save(step, self.learner.policy, state, final=step == self.num_steps)
+        state = TrainerState(learner.tensors, {**learner.values, **self.evaluator.state()})
+        final, is_best = step == self.num_steps, self.is_best(step)
+        self.checkpoints.save(step, self.learner.policy, state, final=final, is_best=is_best)
 
 
 def train(run: Run) -> Outcome:
@@ -73,6 +82,7 @@ def train(run: Run) -> Outcome:
     done = run.start
     try:
         run.evaluator.evaluate_when_due(done)
+        run.mark_when_best(done)
         for step in range(run.start + 1, run.num_steps + 1):
             with run.report.lap("sample", step):
                 groups = run.sampler.sample(run.take(step), run.draw(step))

@@ -166,11 +166,13 @@ def _write_evaluation(session: Session, job: Job, event: events.Evaluated) -> No
 def _write_checkpoint(session: Session, job: Job, event: events.CheckpointSaved) -> None:
     job.attempts_without_progress = 0  # only what a next attempt can build on is progress
     files = [file.model_dump() for file in event.files]
-    values = metrics.values_at(session, job, event.step)
+    values = metrics.values_at(session, job, event.step) | ({artifacts.BEST: 1.0} if event.best else {})
     artifacts.add_checkpoint(session, job, step=event.step, final=event.final, files=files, metrics=values)
     size = sum(file.bytes for file in event.files)
-    message = f"Checkpoint of step {event.step}: {len(files)} files, {size:,} bytes."
-    add_event(session, job, message, kind="checkpoint", data={"step": event.step, "final": event.final, "bytes": size})
+    praise = ", the best so far" if event.best else ""
+    message = f"Checkpoint of step {event.step}{praise}: {len(files)} files, {size:,} bytes."
+    data = {"step": event.step, "final": event.final, "best": event.best, "bytes": size}
+    add_event(session, job, message, kind="checkpoint", data=data)
 
 
 def _write_rollouts(session: Session, job: Job, indexed: RolloutsIndexed) -> None:

@@ -16,6 +16,9 @@ from api.store.ids import CHECKPOINT, new_id
 from api.store.pages import Cursor, Order, Page, read_page
 from api.store.tables import Checkpoint, Job
 
+BEST = "checkpoint/best"
+"""In the metrics of a checkpoint that was the best so far when it was saved; the newest of those is the best."""
+
 
 def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int) -> None:
     """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied.
@@ -44,14 +47,14 @@ def add_checkpoint(session: Session, job: Job, *, step: int, final: bool, files:
         row = Checkpoint(id=new_id(CHECKPOINT), job_id=job.id, step=step, final=final, files=files, metrics=metrics)
         session.add(row)
         session.flush()
-    row.final = final
+    row.final, row.metrics = final, metrics
     return row
 
 
 def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:
-    """Removes the rows of all but the newest `keep`, and of those that a job begins at; returns the steps removed.
+    """Removes the rows of all but the newest `keep`, the best one, and those that a job begins at.
 
-    The folders of those may then go.
+    Returns the steps removed; the folders of those may then go.
     """
     oldest = session.scalars(
         select(Checkpoint.step).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc()).offset(keep)
@@ -59,6 +62,8 @@ def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:
     if not oldest:
         return []
     needed = set(session.scalars(select(Job.base_step).where(Job.base_job_id == job.id)))
+    marked = select(Checkpoint.step).where(Checkpoint.job_id == job.id, Checkpoint.metrics.has_key(BEST))
+    needed.add(session.scalar(marked.order_by(Checkpoint.step.desc()).limit(1)))
     steps = [step for step in oldest if step not in needed]
     session.execute(delete(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step.in_(steps)))
     return steps
@@ -80,6 +85,13 @@ def list_checkpoints(session: Session, job: Job, *, after: str | None, limit: in
 def all_checkpoints(session: Session, job: Job) -> Sequence[Checkpoint]:
     """Every checkpoint of the job, oldest first; a job keeps few."""
     return session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step)).all()
+
+
+def newest_checkpoints(session: Session, tenant: str, *, limit: int) -> list[tuple[Checkpoint, Job]]:
+    """The tenant's checkpoints with their jobs, newest first."""
+    query = select(Checkpoint, Job).join(Job, Job.id == Checkpoint.job_id).where(Job.tenant == tenant)
+    rows = session.execute(query.order_by(Job.number.desc(), Checkpoint.step.desc()).limit(limit))
+    return [(row[0], row[1]) for row in rows]
 
 
 def get_checkpoint(

@@ -68,7 +68,7 @@ class OptimizerConfig(Strict):
 
 
 class EvaluationConfig(Strict):
-    """How the validation file is scored: mean reward over num_samples responses per problem (avg@k)."""
+    """How validation files are scored: mean reward over num_samples responses per problem (avg@k), and pass@k."""
 
     every_steps: Annotated[int, Field(ge=0)] = 0
     """Steps between evaluations; 0 evaluates only before the first step and after the last."""
@@ -89,6 +89,8 @@ class CheckpointConfig(Strict):
     """Seconds between checkpoints."""
     keep: Positive = 3
     """Checkpoints kept; the oldest are removed first."""
+    keep_best: bool = True
+    """Each step with the best validation reward so far is saved at once, and the best checkpoint is never removed."""
 
 
 class LoraConfig(Strict):
@@ -139,6 +141,21 @@ class TrainConfig(Strict):
         return self
 
 
+class HeldOutConfig(Strict):
+    """One more validation file, and how it is scored where that differs from `train.evaluation`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
+    """Its metrics are `eval/<name>/...`: lower-case letters, digits, dashes and underscores."""
+    file: Path
+    """JSONL in the form of the training file; one file may stand here several times, each time scored another way."""
+    num_samples: Positive | None = None
+    """Responses per problem; that of train.evaluation when omitted."""
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
+    """Softmax temperature; that of train.evaluation when omitted."""
+    max_problems: Positive | None = None
+    """Only the first so many problems are scored; that of train.evaluation when omitted."""
+
+
 class RunConfig(Strict):
     """The trainer's whole input, `config.json` in the run directory (or a YAML file for `stapo train`)."""
 
@@ -148,6 +165,8 @@ class RunConfig(Strict):
     """JSONL: one `{"prompt": ..., ...reference fields}` per line."""
     validation_file: Path | None = None
     """JSONL in the same form, scored before, during and after training."""
+    validation_files: tuple[HeldOutConfig, ...] = ()
+    """More of them, by name; without a validation_file the first of these also gives the metrics `eval/...`."""
     grader: Grader
     """What a response is rewarded for."""
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
@@ -156,3 +175,11 @@ class RunConfig(Strict):
     """How the run trains."""
     num_epochs: Positive = 1
     """Passes over the training file, where train.num_steps is omitted."""
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [each.name for each in self.validation_files]
+        twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
+        if twice is not None:
+            raise ValueError(f"validation_files has the name {twice!r} twice; call one of them {twice + '-2'!r}")
+        return self

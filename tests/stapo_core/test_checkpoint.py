@@ -121,6 +121,40 @@ def test_only_the_newest_are_kept(tmp_path: Path, policy: Policy) -> None:
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
 
 
+def test_the_best_is_kept_however_old_and_gives_way_to_a_better_one(tmp_path: Path, policy: Policy) -> None:
+    checkpoints = make_checkpoints(tmp_path, keep=1)
+    for step in (1, 2, 3):
+        checkpoints.save(step, policy, make_state(), is_best=step == 1)
+    first = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    for step in (4, 5):
+        checkpoints.save(step, policy, make_state(), is_best=step == 4)
+    second = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+
+    assert (first, second) == (["step-000001", "step-000003"], ["step-000004", "step-000005"])
+    assert [event["best"] for event in read_events(tmp_path)] == [True, False, False, True, False]
+
+
+def test_a_checkpoint_can_be_marked_as_the_best_after_it_was_saved(tmp_path: Path, policy: Policy) -> None:
+    checkpoints = make_checkpoints(tmp_path)
+    checkpoints.save(1, policy, make_state())
+
+    for _ in range(2):
+        checkpoints.mark_best(1, final=False)
+
+    assert verify(tmp_path / "checkpoints" / "step-000001").best
+    assert [event["best"] for event in read_events(tmp_path)] == [False, True]
+
+
+def test_what_is_saved_after_a_resume_is_not_pushed_out_by_a_damaged_one(tmp_path: Path, policy: Policy) -> None:
+    checkpoints = make_checkpoints(tmp_path, keep=1)
+    checkpoints.save(3, policy, make_state(), is_best=True)
+    (tmp_path / "checkpoints" / "step-000003" / "manifest.json").write_text("{")
+
+    checkpoints.save(2, policy, make_state())
+
+    assert verify(tmp_path / "checkpoints" / "step-000002").step == 2
+
+
 def test_a_save_that_fails_at_any_write_leaves_the_last_checkpoint_and_nothing_else(
     tmp_path: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,7 +44,7 @@ class Run:
         with self.spool.open("a") as spool:
             spool.writelines(event.model_dump_json() + "\n" for event in said)
 
-    def save(self, step: int, *, final: bool = False) -> None:
+    def save(self, step: int, *, final: bool = False, best: bool = False) -> None:
         folder = self.attempt.run_dir / "checkpoints" / f"step-{step:06d}"
         folder.mkdir(parents=True)
         content = f"weights {step}".encode()
@@ -53,7 +53,7 @@ class Run:
             path="model.safetensors", bytes=len(content), sha256=hashlib.sha256(content).hexdigest()
         )
         relative = str(folder.relative_to(self.attempt.run_dir))
-        self.say(events.CheckpointSaved(time=T, step=step, folder=relative, files=[file], final=final))
+        self.say(events.CheckpointSaved(time=T, step=step, folder=relative, files=[file], final=final, best=best))
 
     def metrics(self) -> list[tuple[str, int, int]]:
         with self.database.transaction() as session:
@@ -182,6 +182,19 @@ def test_only_the_newest_checkpoints_are_kept(run: Run, settings: Settings) -> N
     assert run.checkpoint_steps() == [2, 3]
     folders = {path.name for path in (settings.artifacts_dir / run.job_id).iterdir()}
     assert folders == {"step-000002", "step-000003"}
+
+
+def test_the_best_checkpoint_is_kept_however_old_and_gives_way_to_a_better_one(run: Run) -> None:
+    run.say(started())
+    for number in (1, 2, 3, 4):
+        run.save(number, best=number in (1, 2))
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [2, 3, 4]
+    for number in (5, 6):
+        run.save(number, best=number == 5)
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [5, 6]
+    assert ("checkpoint", "Checkpoint of step 5, the best so far: 1 files, 9 bytes.") in run.told()
 
 
 def test_a_checkpoint_that_was_replaced_before_it_was_shipped_gets_no_row(run: Run) -> None:
