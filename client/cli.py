@@ -29,6 +29,7 @@ from client.launch import Supervisor
 from client.process import StartError
 from client.settings import read_settings
 from client.submission import submit_job
+from client.training import estimate
 from client.training import train as train_alone
 from client.watching import describe_end, watch_job, watch_job_as_json
 
@@ -148,9 +149,15 @@ def train(
     run_dir: Annotated[
         Path | None, typer.Option("--run-dir", help="The run directory; by default runs/<name of the config>.")
     ] = None,
+    only_estimate: Annotated[
+        bool, typer.Option("--estimate", help="Print the memory and work it would take, and start nothing.")
+    ] = False,
 ) -> None:
     """Train with no platform: config in, run directory out. The same command goes on where it was stopped."""
     with _sentences():
+        if only_estimate:
+            typer.echo("\n".join(estimate(config_file).lines()))
+            return
         code = train_alone(config_file, run_dir or Path("runs") / config_file.stem, out)
     raise typer.Exit(code)
 

@@ -23,6 +23,7 @@ from client.process import tail
 from client.submission import read_mapping
 from stapo_core import events
 from stapo_core.config import RunConfig
+from stapo_core.estimate import Estimate, estimate_run
 
 _PATH_FIELDS = ("model", "training_file", "validation_file")
 _TICK_S = 0.1
@@ -62,12 +63,25 @@ def train(config_file: Path, run_dir: Path, console: Console) -> int:
     return code
 
 
+def estimate(config_file: Path) -> Estimate:
+    """What the run would take on this machine. Raises BadConfig, also for a model whose sizes cannot be read."""
+    config = read_config(config_file)
+    try:
+        return estimate_run(config)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadConfig(
+            f"{config.model} tells no sizes ({error}); name a model's folder with its config.json"
+        ) from error
+
+
 def read_config(path: Path) -> RunConfig:
     """Reads a YAML config; paths in it are relative to it. Raises BadConfig with one line for each fault."""
     content = read_mapping(path)
-    for field in _PATH_FIELDS:
-        if isinstance(value := content.get(field), str):
-            content[field] = str((path.parent / Path(value).expanduser()).resolve())
+    named = content.get("validation_files")
+    more = [each for each in named if isinstance(each, dict)] if isinstance(named, list) else []
+    for holder, field in [*((content, field) for field in _PATH_FIELDS), *((each, "file") for each in more)]:
+        if isinstance(value := holder.get(field), str):
+            holder[field] = str((path.parent / Path(value).expanduser()).resolve())
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:

@@ -9,7 +9,6 @@ import argparse
 import ctypes
 import errno
 import fcntl
-import json
 import os
 import signal
 import sys
@@ -21,7 +20,7 @@ from types import FrameType
 from pydantic import ValidationError
 
 from stapo_core.config import RunConfig
-from stapo_core.estimate import estimate
+from stapo_core.estimate import estimate_run
 from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED, Failed, Finished, Stage
 from stapo_core.spool import Spool
 
@@ -118,8 +117,7 @@ def print_estimate(run_dir: Path) -> int:
     """Prints the memory and work that the run will take on this machine; no model is loaded and nothing is written."""
     try:
         config = RunConfig.model_validate_json((run_dir / "config.json").read_bytes())
-        model = json.loads((config.model / "config.json").read_bytes())
-        found = estimate(model, config.train, has_gpu=Path("/dev/nvidiactl").exists())
+        found = estimate_run(config)
     except (OSError, ValueError, KeyError) as error:
         print(f"no estimate: {_describe(error)}", file=sys.stderr)  # noqa: T201  # asked for on a terminal
         return EXIT_BAD_CONFIG

@@ -5,11 +5,13 @@ Knows the sizes of a decoder of the Llama and Qwen kind; must stay free of torch
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from stapo_core.config import TrainConfig
+from stapo_core.config import RunConfig, TrainConfig
 
 _MIB = 2**20
 _HEAD_CHUNK_BYTES = 64 * _MIB
@@ -91,6 +93,12 @@ class Estimate:
         rows.append(f"{'peak':<56}{self.total / _MIB:>12,.0f} MiB")
         rows.append(f"{'work of one step, responses at their longest':<56}{self.flops_per_step / 1e12:>12,.2f} Tflop")
         return rows
+
+
+def estimate_run(config: RunConfig) -> Estimate:
+    """What a run takes on this machine. Raises OSError or ValueError for a model without a readable config.json."""
+    model_config = json.loads((config.model / "config.json").read_bytes())
+    return estimate(model_config, config.train, has_gpu=Path("/dev/nvidiactl").exists())
 
 
 def estimate(model_config: Mapping[str, Any], train: TrainConfig, *, has_gpu: bool) -> Estimate:

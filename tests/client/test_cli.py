@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from client import cli, demo
 from client.running import RunningPlatform
+from client.training import read_config
 from tests.client.processes import wait_until_gone
 from tests.conftest import find_free_port
 
@@ -151,6 +153,26 @@ def test_training_alone_draws_its_steps_and_leaves_a_checkpoint(run_file: Path, 
     assert result.exit_code == 0, result.output
     assert "step    3/3" in result.stdout
     assert (tmp_path / "run" / "checkpoints" / "step-000003" / "model.safetensors").exists()
+
+
+def test_an_estimate_is_printed_and_nothing_is_started(run_file: Path, tmp_path: Path) -> None:
+    result = stapo("train", "--estimate", run_file, "--run-dir", tmp_path / "run")
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^peak +\d+ MiB$", result.stdout, re.MULTILINE)
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_estimate_names_a_model_that_tells_no_sizes(run_file: Path) -> None:
+    run_file.write_text(yaml.safe_dump(yaml.safe_load(run_file.read_text()) | {"model": "nowhere"}))
+    result = stapo("train", "--estimate", run_file)
+    assert (result.exit_code, "nowhere tells no sizes" in result.stderr) == (1, True)
+
+
+def test_training_alone_finds_every_validation_file_beside_the_config(run_file: Path, warm_base: Path) -> None:
+    shutil.copy(warm_base / "validation.jsonl", run_file.parent / "held-out.jsonl")
+    more = {"validation_files": [{"name": "held-out", "file": "held-out.jsonl"}]}
+    run_file.write_text(yaml.safe_dump(yaml.safe_load(run_file.read_text()) | more))
+    assert read_config(run_file).validation_files[0].file == run_file.parent / "held-out.jsonl"
 
 
 def test_training_alone_refuses_each_wrong_field_by_name(run_file: Path, tmp_path: Path) -> None:
