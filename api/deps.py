@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.dispatch import Dispatcher
-from api.errors import NotFound, Unauthorized
+from api.errors import Forbidden, NotFound, Unauthorized
+from api.instruments import Instruments
+from api.rates import Rates
 from api.settings import Settings
 from api.store import keys
-from api.store.database import Database
-from api.store.keys import Caller
+from api.store.database import Database, Session
+from api.store.keys import Caller, Scope
 from api.store.pages import Order
 from api.streams import Streams
 
@@ -40,34 +43,83 @@ def _streams(request: Request) -> Streams:
     return streams
 
 
+def _instruments(request: Request) -> Instruments:
+    instruments: Instruments = request.app.state.instruments
+    return instruments
+
+
 DatabaseDep = Annotated[Database, Depends(_database)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DispatcherDep = Annotated[Dispatcher, Depends(_dispatcher)]
+InstrumentsDep = Annotated[Instruments, Depends(_instruments)]
 StreamsDep = Annotated[Streams, Depends(_streams)]
 
 
-def _caller(database: DatabaseDep, bearer: Bearer) -> Caller:
+def _rates(request: Request) -> Rates:
+    rates: Rates = request.app.state.rates
+    return rates
+
+
+RatesDep = Annotated[Rates, Depends(_rates)]
+
+
+def _caller(request: Request, database: DatabaseDep, rates: RatesDep, bearer: Bearer) -> Caller:
     if bearer is None:
         raise Unauthorized("Send your API key as 'Authorization: Bearer <key>'.", code="missing_api_key")
-    with database.transaction() as session:
-        return keys.find_caller(session, bearer.credentials)
+    return _identify(request, database, rates, lambda session: keys.find_caller(session, bearer.credentials))
 
 
 def _viewer(
+    request: Request,
     database: DatabaseDep,
+    rates: RatesDep,
     bearer: Bearer,
     ticket: Annotated[str | None, Query(description="A stream ticket, in place of the key.")] = None,
 ) -> Caller:
     if ticket is None:
-        return _caller(database, bearer)
-    with database.transaction() as session:
-        return keys.find_ticket(session, ticket)
+        return _caller(request, database, rates, bearer)
+    return _identify(request, database, rates, lambda session: keys.find_ticket(session, ticket))
 
 
-CallerDep = Annotated[Caller, Depends(_caller)]
-"""Whoever holds the bearer key."""
-ViewerDep = Annotated[Caller, Depends(_viewer)]
-"""The same, or a browser with a ticket; check the job with `admit`."""
+def _identify(request: Request, database: Database, rates: Rates, find: Callable[[Session], Caller]) -> Caller:
+    try:
+        with database.transaction() as session:
+            caller = find(session)
+    except Unauthorized:
+        rates.count_refusal(request.client.host if request.client else "unknown")
+        raise
+    rate = rates.count_request(caller.key_id or f"ticket of {caller.job_id}")
+    if rate is not None:
+        request.scope["rate_headers"] = rate.headers()
+    return caller
+
+
+def _needs(*scopes: Scope, of: Callable[..., Caller] = _caller) -> Callable[..., Caller]:
+    """A caller whose key has all of `scopes`. Raises Forbidden naming what it lacks."""
+
+    def check(caller: Caller = Depends(of)) -> Caller:  # noqa: B008  # a closure's names are unknown in annotations
+        lacking = sorted(set(scopes) - caller.scopes)
+        if lacking:
+            raise Forbidden(f"This API key lacks the scope {', '.join(lacking)}; use one that has it.")
+        return caller
+
+    return check
+
+
+ReaderDep = Annotated[Caller, Depends(_needs("jobs:read"))]
+"""Whoever holds a bearer key that may read jobs."""
+WriterDep = Annotated[Caller, Depends(_needs("jobs:write"))]
+"""Whoever may start and stop jobs, and upload."""
+DownloaderDep = Annotated[Caller, Depends(_needs("artifacts:read"))]
+"""Whoever may read files."""
+TicketMakerDep = Annotated[Caller, Depends(_needs(*keys.TICKET_SCOPES))]
+"""Whoever has all that a ticket gives."""
+AdminDep = Annotated[Caller, Depends(_needs("admin"))]
+"""Whoever may make and revoke keys."""
+ViewerDep = Annotated[Caller, Depends(_needs("jobs:read", of=_viewer))]
+"""A reader, or a browser with a ticket; check the job with `admit`."""
+FetcherDep = Annotated[Caller, Depends(_needs("artifacts:read", of=_viewer))]
+"""A downloader, or a browser with a ticket; check the job with `admit`."""
 
 
 def admit(viewer: Caller, job_id: str) -> None:

@@ -48,6 +48,22 @@ class Unauthorized(ServiceError):
     status, title, code = 401, "Unauthorized", "invalid_api_key"
 
 
+class Forbidden(ServiceError):
+    """The key is good and its scopes do not reach this far."""
+
+    status, title, code = 403, "Forbidden", "insufficient_scope"
+
+
+class TooManyRequests(ServiceError):
+    """A rate or a quota is used up; `retry_after_s` says when to come back, where time alone helps."""
+
+    status, title, code = 429, "Too many requests", "rate_limit_exceeded"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after_s = retry_after_s
+
+
 class NotFound(ServiceError):
     """It does not exist, or it is another tenant's: the two answers are the same."""
 

@@ -12,7 +12,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from api.dispatch import Dispatcher
+from api.instruments import Instruments, Meter
 from api.problems import RESPONSES, install_problems
+from api.rates import Rates
 from api.routes import ALL_ROUTES
 from api.settings import Settings, get_settings
 from api.store.database import Database
@@ -31,12 +33,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings
+    app.state.rates = Rates(settings)
+    app.state.instruments = Instruments()
     install_problems(app, max_upload_bytes=settings.max_upload_bytes)
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if origins:
         app.add_middleware(
             CORSMiddleware, allow_origins=origins, allow_methods=["GET"], allow_headers=["Last-Event-ID"]
         )
+    app.add_middleware(Meter, instruments=app.state.instruments)
     for router in ALL_ROUTES:
         app.include_router(router)
     return app

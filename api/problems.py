@@ -21,7 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BadRequest, FieldError, ServiceError, TooLarge, Unavailable, Unprocessable
+from api.errors import BadRequest, FieldError, ServiceError, TooLarge, TooManyRequests, Unavailable, Unprocessable
 from api.schemas import DialectError, Fault, JobCreate, Problem
 from api.store.database import Outage
 
@@ -33,7 +33,7 @@ _LOG = structlog.get_logger()
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {}}}
-    for status in (400, 401, 404, 405, 409, 413, 422, 500, 503)
+    for status in (400, 401, 403, 404, 405, 409, 413, 422, 429, 500, 503)
 }
 
 
@@ -67,7 +67,9 @@ def problem_response(request: Request, error: ServiceError, headers: dict[str, s
 
 async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)  # noqa: S101  # registered for this type alone
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else None
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
+    if isinstance(error, TooManyRequests) and error.retry_after_s is not None:
+        headers = {"Retry-After": str(error.retry_after_s)}
     return problem_response(request, error, headers)
 
 
@@ -152,7 +154,11 @@ def _stamped(send: Send, scope: Scope) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message["headers"])
             headers["X-Request-Id"] = scope["request_id"]
-            if HTTPStatus.BAD_REQUEST <= message["status"] < HTTPStatus.INTERNAL_SERVER_ERROR:
+            for name, value in scope.get("rate_headers", {}).items():
+                headers[name] = value
+            may_help_to_wait = message["status"] == HTTPStatus.TOO_MANY_REQUESTS and "Retry-After" in headers
+            is_refusal = HTTPStatus.BAD_REQUEST <= message["status"] < HTTPStatus.INTERNAL_SERVER_ERROR
+            if is_refusal and not may_help_to_wait:
                 headers["x-should-retry"] = "false"  # a refusal stays one; clients of the dialect read this
         await send(message)
 
@@ -191,6 +197,8 @@ def _plain_error(status: int, detail: str) -> ServiceError:
 def _dialect_type(status: int) -> str:
     if status == HTTPStatus.UNAUTHORIZED:
         return "authentication_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return "rate_limit_error"
     return "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
 
 

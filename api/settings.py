@@ -36,6 +36,14 @@ class Settings(BaseSettings):
     """Seconds between looks at the database for all streams of one API process together."""
     max_upload_bytes: int = Field(default=512 * 2**20, ge=1)
     """The largest file that may be uploaded."""
+    rate_limit: str = "6000/minute"
+    """Requests that one API key may make, per API process, such as `100/second`; empty for no limit."""
+    refused_limit: str = "300/minute"
+    """Requests without a good key that one address may make, per API process; empty for no limit."""
+    max_live_jobs: int = Field(default=1000, ge=1)
+    """Jobs of one tenant that have not ended."""
+    max_stored_bytes: int = Field(default=2**40, ge=1)
+    """Bytes of uploaded files that one tenant may keep."""
     lease_s: float = Field(default=60.0, gt=0)
     """A worker that is silent for this long has lost its job."""
     heartbeat_s: float = Field(default=10.0, gt=0)

@@ -1,6 +1,19 @@
 """One file per resource: each handler parses, calls the store once and answers."""
 
-from api.routes import changes, checkpoints, comparison, files, health, jobs, metrics, models, records, rollouts
+from api.routes import (
+    changes,
+    checkpoints,
+    comparison,
+    files,
+    health,
+    jobs,
+    keys,
+    metrics,
+    models,
+    platform,
+    records,
+    rollouts,
+)
 
 ALL_ROUTES = (
     health.router,
@@ -13,4 +26,6 @@ ALL_ROUTES = (
     records.router,
     rollouts.router,
     checkpoints.router,
+    keys.router,
+    platform.router,
 )

@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 
 from api import admission
-from api.deps import CallerDep, DatabaseDep, DispatcherDep, IdempotencyKeyDep, SettingsDep
+from api.deps import DatabaseDep, DispatcherDep, IdempotencyKeyDep, SettingsDep, WriterDep
 from api.errors import PreconditionFailed
 from api.facts import etag_of, portray_job
 from api.schemas import ForkCreate, JobObject, JobPatch, Problem
-from api.store import idempotency, jobs
+from api.store import idempotency, jobs, usage
 from api.store.idempotency import Answer
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Jobs"])
@@ -29,7 +29,7 @@ def update_job(
     job_id: str,
     body: JobPatch,
     response: Response,
-    caller: CallerDep,
+    caller: WriterDep,
     database: DatabaseDep,
     settings: SettingsDep,
     if_match: IfMatch = None,
@@ -55,7 +55,7 @@ def fork_job(
     job_id: str,
     body: ForkCreate,
     response: Response,
-    caller: CallerDep,
+    caller: WriterDep,
     database: DatabaseDep,
     dispatcher: DispatcherDep,
     settings: SettingsDep,
@@ -73,6 +73,7 @@ def fork_job(
             if stored:
                 return JobObject.model_validate(stored.body)
         new = admission.admit_fork(session, caller.tenant, job_id, body, settings)
+        usage.check_live_jobs(session, caller.tenant, most=settings.max_live_jobs)
         answer = portray_job(session, jobs.create_job(session, caller.tenant, new), settings)
         if idempotency_key:
             kept = Answer(status=HTTPStatus.CREATED, body=answer.model_dump(mode="json"))

@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from api.deps import After, CallerDep, DatabaseDep, Limit, OrderDep, SettingsDep, ViewerDep, admit
+from api.deps import After, DatabaseDep, FetcherDep, Limit, OrderDep, ReaderDep, SettingsDep, admit
 from api.errors import NotFound
 from api.schemas import CheckpointObject, ListOf, model_name
 from api.store import artifacts, jobs
@@ -27,7 +27,7 @@ CHUNK = 2**20
 @router.get("/jobs/{job_id}/checkpoints", summary="List a job's checkpoints")
 def list_job_checkpoints(
     job_id: str,
-    caller: CallerDep,
+    caller: ReaderDep,
     database: DatabaseDep,
     after: After = None,
     limit: Limit = 20,
@@ -47,7 +47,7 @@ def list_job_checkpoints(
 
 
 @router.get("/checkpoints/{checkpoint_id}", summary="Retrieve a checkpoint")
-def retrieve_checkpoint(checkpoint_id: str, caller: CallerDep, database: DatabaseDep) -> CheckpointObject:
+def retrieve_checkpoint(checkpoint_id: str, caller: ReaderDep, database: DatabaseDep) -> CheckpointObject:
     """What a checkpoint holds, with the SHA-256 of every file."""
     with database.transaction() as session:
         row, job = artifacts.get_checkpoint(session, caller.tenant, checkpoint_id)
@@ -67,7 +67,7 @@ def retrieve_checkpoint(checkpoint_id: str, caller: CallerDep, database: Databas
 def download_checkpoint_file(
     checkpoint_id: str,
     path: str,
-    viewer: ViewerDep,
+    viewer: FetcherDep,
     database: DatabaseDep,
     settings: SettingsDep,
     if_none_match: Annotated[str | None, Header()] = None,
@@ -90,7 +90,7 @@ def download_checkpoint_file(
     "/checkpoints/{checkpoint_id}/archive", summary="Download a checkpoint as one tar", response_class=StreamingResponse
 )
 def download_checkpoint_archive(
-    checkpoint_id: str, viewer: ViewerDep, database: DatabaseDep, settings: SettingsDep
+    checkpoint_id: str, viewer: FetcherDep, database: DatabaseDep, settings: SettingsDep
 ) -> StreamingResponse:
     """All files in one tar, streamed as it is read; the manifest inside holds their digests."""
     row, job = _checkpoint(database, viewer, checkpoint_id)

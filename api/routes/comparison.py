@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
-from api.deps import CallerDep, DatabaseDep, ViewerDep, admit
+from api.deps import DatabaseDep, ReaderDep, ViewerDep, admit
 from api.errors import Unprocessable
 from api.lifecycle import JobState
 from api.schemas import Comparison, JobSeries, MetricsPoint
@@ -45,7 +45,7 @@ def download_job_metrics(
 
 @router.get("/metrics/compare", summary="Compare the metrics of several jobs")
 def compare_metrics(
-    caller: CallerDep,
+    caller: ReaderDep,
     database: DatabaseDep,
     jobs_named: Annotated[str, Query(alias="jobs", description="Ids of your jobs, separated by commas; up to 20.")],
     keys: Annotated[str, Query(description="Metric keys, separated by commas.")],

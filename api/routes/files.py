@@ -12,10 +12,20 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
 from api import planning, validation
-from api.deps import After, CallerDep, DatabaseDep, IdempotencyKeyDep, Limit, OrderDep, SettingsDep
+from api.deps import (
+    After,
+    DatabaseDep,
+    DownloaderDep,
+    IdempotencyKeyDep,
+    Limit,
+    OrderDep,
+    ReaderDep,
+    SettingsDep,
+    WriterDep,
+)
 from api.errors import TooLarge
 from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
-from api.store import files, idempotency
+from api.store import files, idempotency, usage
 from api.store.idempotency import Answer
 from api.store.ids import FILE, new_id
 from api.store.tables import File
@@ -29,7 +39,7 @@ CHUNK = 2**20
 def create_file(
     file: UploadFile,
     purpose: Annotated[Literal["fine-tune"], Form(description="What the file is for.")],
-    caller: CallerDep,
+    caller: WriterDep,
     database: DatabaseDep,
     settings: SettingsDep,
     idempotency_key: IdempotencyKeyDep = None,
@@ -59,6 +69,7 @@ def create_file(
                 stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
                 if stored:
                     return FileObject.model_validate(stored.body)
+            usage.check_stored_bytes(session, caller.tenant, num_bytes, most=settings.max_stored_bytes)
             session.add(row)
             session.flush()
             session.refresh(row)
@@ -74,7 +85,7 @@ def create_file(
 
 @router.get("", summary="List files")
 def list_files(
-    caller: CallerDep, database: DatabaseDep, after: After = None, limit: Limit = 20, order: OrderDep = "desc"
+    caller: ReaderDep, database: DatabaseDep, after: After = None, limit: Limit = 20, order: OrderDep = "desc"
 ) -> ListOf[FileObject]:
     """Your files, newest first."""
     with database.transaction() as session:
@@ -89,7 +100,7 @@ def list_files(
 
 
 @router.get("/{file_id}", summary="Retrieve a file")
-def retrieve_file(file_id: str, caller: CallerDep, database: DatabaseDep) -> FileObject:
+def retrieve_file(file_id: str, caller: ReaderDep, database: DatabaseDep) -> FileObject:
     """What is known about a file."""
     with database.transaction() as session:
         return FileObject.of(files.get_file(session, caller.tenant, file_id))
@@ -97,7 +108,7 @@ def retrieve_file(file_id: str, caller: CallerDep, database: DatabaseDep) -> Fil
 
 @router.get("/{file_id}/content", summary="Download a file", response_class=FileResponse)
 def retrieve_file_content(
-    file_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep
+    file_id: str, caller: DownloaderDep, database: DatabaseDep, settings: SettingsDep
 ) -> FileResponse:
     """The bytes of a file; Range is understood."""
     with database.transaction() as session:
@@ -113,7 +124,7 @@ def retrieve_file_content(
 @router.get("/{file_id}/validation", summary="Check a file before a job")
 def validate_file(
     file_id: str,
-    caller: CallerDep,
+    caller: ReaderDep,
     database: DatabaseDep,
     settings: SettingsDep,
     fields: Annotated[
@@ -132,7 +143,7 @@ def validate_file(
 
 
 @router.delete("/{file_id}", summary="Delete a file")
-def delete_file(file_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep) -> FileDeleted:
+def delete_file(file_id: str, caller: WriterDep, database: DatabaseDep, settings: SettingsDep) -> FileDeleted:
     """Removes a file that belongs to no job."""
     with database.transaction() as session:
         files.delete_file(session, caller.tenant, file_id)

@@ -12,19 +12,21 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from api import admission
 from api.deps import (
     After,
-    CallerDep,
     DatabaseDep,
     DispatcherDep,
     IdempotencyKeyDep,
     Limit,
     OrderDep,
+    ReaderDep,
     SettingsDep,
+    TicketMakerDep,
     ViewerDep,
+    WriterDep,
     admit,
 )
 from api.facts import etag_of, portray_job, portray_jobs
 from api.schemas import JobCreate, JobEventObject, JobObject, JobPreview, ListOf, StreamTicket, epoch
-from api.store import events, idempotency, jobs, keys
+from api.store import events, idempotency, jobs, keys, usage
 from api.store.idempotency import Answer
 from api.store.jobs import JobFilter
 
@@ -50,7 +52,7 @@ Status = Literal["validating_files", "queued", "running", "paused", "succeeded",
 def create_job(
     body: JobCreate,
     response: Response,
-    caller: CallerDep,
+    caller: WriterDep,
     database: DatabaseDep,
     dispatcher: DispatcherDep,
     settings: SettingsDep,
@@ -70,6 +72,7 @@ def create_job(
             if stored:
                 return JobObject.model_validate(stored.body)
         new = admission.admit_job(session, caller.tenant, body, settings)
+        usage.check_live_jobs(session, caller.tenant, most=settings.max_live_jobs)
         row = jobs.create_job(session, caller.tenant, new)
         answer = portray_job(session, row, settings)
         if idempotency_key:
@@ -83,7 +86,7 @@ def create_job(
 @router.get("", summary="List jobs", openapi_extra={"parameters": [METADATA]})
 def list_jobs(
     request: Request,
-    caller: CallerDep,
+    caller: ReaderDep,
     database: DatabaseDep,
     settings: SettingsDep,
     after: After = None,
@@ -110,7 +113,7 @@ def list_jobs(
 def retrieve_job(
     job_id: str,
     response: Response,
-    caller: CallerDep,
+    caller: ReaderDep,
     database: DatabaseDep,
     settings: SettingsDep,
     if_none_match: Annotated[str | None, Header()] = None,
@@ -127,7 +130,7 @@ def retrieve_job(
 
 
 @router.post("/{job_id}/cancel", summary="Cancel a job")
-def cancel_job(job_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep) -> JobObject:
+def cancel_job(job_id: str, caller: WriterDep, database: DatabaseDep, settings: SettingsDep) -> JobObject:
     """Stops a job for good. It is `cancelled` only when its trainer is gone; its checkpoints stay."""
     with database.transaction() as session:
         row = jobs.request_cancel(session, caller.tenant, job_id)
@@ -135,7 +138,7 @@ def cancel_job(job_id: str, caller: CallerDep, database: DatabaseDep, settings: 
 
 
 @router.post("/{job_id}/pause", summary="Pause a job")
-def pause_job(job_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep) -> JobObject:
+def pause_job(job_id: str, caller: WriterDep, database: DatabaseDep, settings: SettingsDep) -> JobObject:
     """Stops a job at a checkpoint and frees its slot. It is `paused` only when its trainer is gone."""
     with database.transaction() as session:
         row = jobs.request_pause(session, caller.tenant, job_id)
@@ -144,7 +147,7 @@ def pause_job(job_id: str, caller: CallerDep, database: DatabaseDep, settings: S
 
 @router.post("/{job_id}/resume", summary="Resume a paused job")
 def resume_job(
-    job_id: str, caller: CallerDep, database: DatabaseDep, dispatcher: DispatcherDep, settings: SettingsDep
+    job_id: str, caller: WriterDep, database: DatabaseDep, dispatcher: DispatcherDep, settings: SettingsDep
 ) -> JobObject:
     """Queues a paused job again; it goes on from its newest checkpoint under the same id."""
     with database.transaction() as session:
@@ -178,7 +181,9 @@ def list_job_events(
 
 
 @router.post("/{job_id}/stream_ticket", summary="Open a job's streams to a browser")
-def create_stream_ticket(job_id: str, caller: CallerDep, database: DatabaseDep, settings: SettingsDep) -> StreamTicket:
+def create_stream_ticket(
+    job_id: str, caller: TicketMakerDep, database: DatabaseDep, settings: SettingsDep
+) -> StreamTicket:
     """A short-lived ticket for `?ticket=` on this job's streams and downloads, where no header can be sent."""
     with database.transaction() as session:
         job = jobs.get_job(session, caller.tenant, job_id)

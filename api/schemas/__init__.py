@@ -5,6 +5,15 @@ Objects that come in refuse unknown fields; objects that go out list theirs, so 
 
 from api.schemas.files import FileDeleted, FileObject, ModelObject
 from api.schemas.jobs import JobEstimate, JobFacts, JobObject, JobPreview, MemoryEstimate, job_object, model_name
+from api.schemas.platform import (
+    ApiKeyCreate,
+    ApiKeyCreated,
+    ApiKeyObject,
+    ModelUsage,
+    QueuedJob,
+    QueueState,
+    Usage,
+)
 from api.schemas.records import Comparison, JobSeries, LogText, Manifest, job_manifest
 from api.schemas.requests import ForkCreate, Hyperparameters, JobCreate, JobPatch, Reinforcement
 from api.schemas.results import CheckpointObject
@@ -34,6 +43,9 @@ from api.schemas.watching import JobEventObject, JobProgress, MetricsList, Metri
 from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
 
 __all__ = [
+    "ApiKeyCreate",
+    "ApiKeyCreated",
+    "ApiKeyObject",
     "CheckpointObject",
     "Comparison",
     "DialectError",
@@ -68,8 +80,11 @@ __all__ = [
     "MetricsPoint",
     "MinibatchThresholds",
     "ModelObject",
+    "ModelUsage",
     "Overlap",
     "Problem",
+    "QueueState",
+    "QueuedJob",
     "Readiness",
     "RefusedRow",
     "Reinforcement",
@@ -81,6 +96,7 @@ __all__ = [
     "TokenInContext",
     "TokenObject",
     "TokenSet",
+    "Usage",
     "epoch",
     "job_manifest",
     "job_object",

@@ -42,8 +42,15 @@ class ApiKey(Base):
     tenant: Mapped[str]
     name: Mapped[str]
     key_sha256: Mapped[str] = mapped_column(unique=True)
+    number: Mapped[int] = mapped_column(Identity(always=True), unique=True)
+    prefix: Mapped[str]
+    scopes: Mapped[list[Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+    __table_args__ = (Index(None, "tenant", "number"),)
 
 
 class File(Base):

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlalchemy import text
+
+from api.main import create_app
+from tests.api.conftest import Service
+
+KEYS = "/v1/api_keys"
+
+
+def make_key(service: Service, **body: Any) -> dict[str, Any]:
+    answer = service.client.post(KEYS, json={"name": "ci", **body})
+    assert answer.status_code == 201, answer.text
+    made: dict[str, Any] = answer.json()
+    return made
+
+
+def client_of(service: Service, key: str) -> TestClient:
+    return TestClient(service.client.app, headers={"Authorization": f"Bearer {key}"})
+
+
+def test_a_key_is_shown_once_and_stored_as_a_hash_alone(service: Service) -> None:
+    made = make_key(service)
+    listed = service.client.get(KEYS).json()["data"][0]
+    assert listed == {name: value for name, value in made.items() if name != "key"}
+    assert made["key"].startswith(made["prefix"])
+    assert len(made["prefix"]) == 12
+    with service.database.transaction() as session:
+        rows = session.execute(text("SELECT to_jsonb(api_keys)::text FROM api_keys")).scalars().all()
+    assert not any(made["key"][12:40] in row for row in rows)
+    assert client_of(service, made["key"]).get("/v1/files").status_code == 200
+
+
+def test_a_revoked_key_is_refused_from_the_next_request_on(service: Service) -> None:
+    made = make_key(service)
+    client = client_of(service, made["key"])
+    assert client.get("/v1/files").status_code == 200
+    assert service.client.delete(f"{KEYS}/{made['id']}").json()["revoked_at"] is not None
+    assert client.get("/v1/files").status_code == 401
+    assert service.client.get(f"{KEYS}/{made['id']}").json()["revoked_at"] is not None
+
+
+def test_a_key_that_has_ended_says_so(service: Service) -> None:
+    made = make_key(service, expires_in_s=60)
+    client = client_of(service, made["key"])
+    assert client.get("/v1/files").status_code == 200
+    with service.database.transaction() as session:
+        session.execute(text("UPDATE api_keys SET expires_at = now() WHERE id = :id"), {"id": made["id"]})
+    answer = client.get("/v1/files")
+    assert (answer.status_code, answer.json()["code"]) == (401, "expired_api_key")
+
+
+def test_a_mistyped_key_is_told_from_an_unknown_one(service: Service) -> None:
+    key = make_key(service)["key"]
+    swapped = key[:20] + ("a" if key[20] != "a" else "b") + key[21:]
+    assert client_of(service, swapped).get("/v1/files").json()["code"] == "mistyped_api_key"
+    assert client_of(service, "stapo_other").get("/v1/files").json()["code"] == "invalid_api_key"
+
+
+def test_nobody_revokes_the_key_in_hand(service: Service) -> None:
+    own = service.client.get(KEYS).json()["data"][0]["id"]
+    assert service.client.delete(f"{KEYS}/{own}").status_code == 409
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("GET", "/v1/files", "jobs:read"),
+        ("GET", "/v1/models", "jobs:read"),
+        ("GET", "/v1/fine_tuning/jobs", "jobs:read"),
+        ("GET", "/v1/queue", "jobs:read"),
+        ("GET", "/v1/usage", "jobs:read"),
+        ("POST", "/v1/fine_tuning/jobs/ftjob-0/cancel", "jobs:write"),
+        ("DELETE", "/v1/files/file-0", "jobs:write"),
+        ("GET", "/v1/files/file-0/content", "artifacts:read"),
+        ("GET", "/v1/fine_tuning/checkpoints/ftckpt-0/archive", "artifacts:read"),
+        ("GET", KEYS, "admin"),
+        ("DELETE", f"{KEYS}/key-0", "admin"),
+        ("GET", "/metrics", "admin"),
+    ],
+)
+def test_each_operation_wants_its_scope_and_no_other(service: Service, method: str, path: str, scope: str) -> None:
+    others = [each for each in ("jobs:read", "jobs:write", "artifacts:read", "admin") if each != scope]
+    refused = client_of(service, make_key(service, scopes=others)["key"]).request(method, path)
+    assert (refused.status_code, refused.json()["code"]) == (403, "insufficient_scope")
+    assert scope in refused.json()["detail"]
+    allowed = client_of(service, make_key(service, scopes=[scope])["key"]).request(method, path)
+    assert allowed.status_code in (200, 404)
+
+
+def test_a_ticket_opens_no_more_than_its_maker_may_read(service: Service) -> None:
+    path = f"/v1/fine_tuning/jobs/{service.create_job()['id']}/stream_ticket"
+    reader = client_of(service, make_key(service, scopes=["jobs:read"])["key"])
+    assert reader.post(path).status_code == 403
+    assert service.client.post(path).status_code == 200
+
+
+@pytest.mark.parametrize("body", [{}, {"name": "x", "scopes": ["root"]}, {"name": "x", "scopes": []}, {"name": ""}])
+def test_a_bad_key_request_is_refused(service: Service, body: dict[str, Any]) -> None:
+    assert service.client.post(KEYS, json=body).status_code == 422
+
+
+def test_another_tenants_key_does_not_exist(service: Service) -> None:
+    made = make_key(service)
+    assert service.stranger.get(f"{KEYS}/{made['id']}").status_code == 404
+    assert service.stranger.delete(f"{KEYS}/{made['id']}").status_code == 404
+    assert made["id"] not in [key["id"] for key in service.stranger.get(KEYS).json()["data"]]
+
+
+def test_too_many_requests_are_told_when_to_come_back(service: Service) -> None:
+    settings = service.settings.model_copy(update={"rate_limit": "3/minute", "refused_limit": "2/minute"})
+    key = make_key(service)["key"]
+    with TestClient(create_app(settings), headers={"Authorization": f"Bearer {key}"}) as client:
+        answers = [client.get("/v1/files") for _ in range(4)]
+        wrong = [client.get("/v1/files", headers={"Authorization": "Bearer x"}).status_code for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+    assert [answer.headers["ratelimit-remaining"] for answer in answers[:3]] == ["2", "1", "0"]
+    assert 1 <= int(answers[3].headers["retry-after"]) <= 60
+    assert answers[3].json()["error"]["type"] == "rate_limit_error"
+    assert "x-should-retry" not in answers[3].headers
+    assert wrong == [401, 401, 429]
