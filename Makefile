@@ -5,6 +5,8 @@ PYTHON ?= python3
 # uv does not read pip's configuration: hand it the folder of local wheels, where pip has one.
 LINKS   = $${PIP_FIND_LINKS:-$$($(PYTHON) -m pip config get global.find-links 2>/dev/null || true)}
 INSTALLED := $(VENV)/.installed
+INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python \
+  --override deploy/override.txt --constraint constraints.txt
 
 .PHONY: demo up test check fix bench clean
 demo: $(INSTALLED)
@@ -29,7 +31,7 @@ fix: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(INSTALLED)
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 clean:
@@ -39,6 +41,10 @@ clean:
 $(INSTALLED): pyproject.toml constraints.txt deploy/override.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python \
-	  --override deploy/override.txt --constraint constraints.txt --editable '.[all]' --group dev
+	$(INSTALL) --editable '.[all]' --group dev
+	touch $@
+
+# The peers to measure beside: only `make bench` needs them.
+$(VENV)/.bench: $(INSTALLED)
+	$(INSTALL) --group bench
 	touch $@

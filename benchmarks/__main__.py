@@ -1,0 +1,73 @@
+"""The commands: `python -m benchmarks` measures all that fits into some minutes, its sub-commands one thing each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from benchmarks.trainer import Plan
+
+
+def main() -> int:
+    """Runs what is asked for; 1 when an oracle disagrees."""
+    asked = _parse()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: threads that spin would count as work
+    os.environ["OMP_NUM_THREADS"] = str(asked.threads)
+    from benchmarks import diagnostics, oracles, token_stats, trainer
+
+    wants = [asked.command] if asked.command != "all" else ["oracles", "token_stats", "diagnostics", "trainer"]
+    code = 0
+    if "oracles" in wants:
+        code = oracles.main()
+    if "token_stats" in wants:
+        rounds = asked.rounds or 3
+        token_stats.main(asked.tokens, asked.naive_tokens, num_rounds=rounds, threads=asked.threads)
+    if "diagnostics" in wants:
+        diagnostics.main(asked.size or "tiny", num_steps=asked.steps or 6, threads=asked.threads)
+    if "trainer" in wants:
+        trainer.compare(_plans(asked), threads=asked.threads)
+    return code
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles")
+    parser.add_argument("command", nargs="?", default="all", choices=commands)
+    parser.add_argument("--threads", type=int, default=1, help="torch threads; more than one needs an idle machine")
+    parser.add_argument("--size", choices=("tiny", "42m"), help="trainer, diagnostics: one size alone")
+    parser.add_argument("--workload", choices=("fixed", "natural", "long"), help="trainer: one workload alone")
+    parser.add_argument(
+        "--algorithm", choices=("dapo", "stapo"), default="dapo", help="trainer: ours; the peer's is dapo"
+    )
+    parser.add_argument("--steps", type=int, help="steps of each process; the first is dropped")
+    parser.add_argument("--rounds", type=int, help="processes of each trainer, or passes of each way")
+    parser.add_argument("--full", action="store_true", help="trainer: both sizes and all workloads, half an hour")
+    parser.add_argument("--tokens", type=int, default=8192, help="token_stats: the size that ours is measured at")
+    parser.add_argument(
+        "--naive-tokens", type=int, default=1024, help="token_stats: the size that both are measured at"
+    )
+    return parser.parse_args()
+
+
+def _plans(asked: argparse.Namespace) -> list[Plan]:
+    from benchmarks.trainer import FULL, QUICK
+
+    plans = FULL if asked.full or asked.size else QUICK
+    return [
+        replace(
+            plan,
+            num_steps=asked.steps or plan.num_steps,
+            num_rounds=asked.rounds or plan.num_rounds,
+            algorithm=asked.algorithm,
+        )
+        for plan in plans
+        if asked.size in (None, plan.size) and asked.workload in (None, plan.workload)
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
