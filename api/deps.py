@@ -10,6 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.dispatch import Dispatcher
 from api.errors import Forbidden, NotFound, Unauthorized
+from api.grading import GraderDesk
 from api.instruments import Instruments
 from api.rates import Rates
 from api.settings import Settings
@@ -48,9 +49,15 @@ def _instruments(request: Request) -> Instruments:
     return instruments
 
 
+def _grader_desk(request: Request) -> GraderDesk:
+    desk: GraderDesk = request.app.state.grader_desk
+    return desk
+
+
 DatabaseDep = Annotated[Database, Depends(_database)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DispatcherDep = Annotated[Dispatcher, Depends(_dispatcher)]
+GraderDeskDep = Annotated[GraderDesk, Depends(_grader_desk)]
 InstrumentsDep = Annotated[Instruments, Depends(_instruments)]
 StreamsDep = Annotated[Streams, Depends(_streams)]
 

@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from api.dispatch import Dispatcher
+from api.grading import GraderDesk
 from api.instruments import Instruments, Meter
 from api.problems import RESPONSES, install_problems
 from api.rates import Rates
@@ -35,6 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.rates = Rates(settings)
     app.state.instruments = Instruments()
+    app.state.grader_desk = GraderDesk()
     install_problems(app, max_upload_bytes=settings.max_upload_bytes)
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if origins:

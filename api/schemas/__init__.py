@@ -4,6 +4,14 @@ Objects that come in refuse unknown fields; objects that go out list theirs, so 
 """
 
 from api.schemas.files import FileDeleted, FileObject, ModelObject
+from api.schemas.graders import (
+    GraderErrors,
+    GraderRun,
+    GraderRunMetadata,
+    GraderRunResult,
+    GraderValidate,
+    GraderValidated,
+)
 from api.schemas.jobs import JobEstimate, JobFacts, JobObject, JobPreview, MemoryEstimate, job_object, model_name
 from api.schemas.platform import (
     ApiKeyCreate,
@@ -56,6 +64,12 @@ __all__ = [
     "FileValidation",
     "ForkCreate",
     "Funnel",
+    "GraderErrors",
+    "GraderRun",
+    "GraderRunMetadata",
+    "GraderRunResult",
+    "GraderValidate",
+    "GraderValidated",
     "Health",
     "Hyperparameters",
     "JobCreate",

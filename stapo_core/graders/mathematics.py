@@ -116,7 +116,7 @@ class _Child:
             [sys.executable, "-m", "stapo_core.graders.math_child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "STAPO_PARENT_PID": str(os.getpid())},
+            env=_environment(),
         )
         assert self._process.stdin is not None  # noqa: S101  # pipes were asked for
         assert self._process.stdout is not None  # noqa: S101
@@ -165,6 +165,12 @@ class _Child:
     def is_alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+
+def _environment() -> dict[str, str]:
+    """Ours without the service's own settings: the API runs graders too, and a child reads foreign text."""
+    passed = {name: value for name, value in os.environ.items() if not name.startswith("STAPO_")}
+    return passed | {"STAPO_PARENT_PID": str(os.getpid())}
 
 
 def answer_of(text: str) -> str:
