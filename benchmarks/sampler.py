@@ -70,6 +70,7 @@ class Contest:
 def main(sizes: list[str], workloads: list[str], *, num_rounds: int, threads: int) -> None:
     """Prints one block of rows per size and workload."""
     torch.set_num_threads(threads)
+    transformers.utils.logging.disable_progress_bar()
     title = f"{NUM_PROMPTS} prompts x {GROUP_SIZE} responses, float32, {threads} thread(s); median [least, most]"
     table = Table(title=title)
     for column in ("size", "workload", "way", "CPU-s", "tokens per CPU-s", "ratio"):
