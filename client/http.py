@@ -66,6 +66,13 @@ class Client:
         """The newest files."""
         return self._call("GET", "/v1/files")
 
+    def validate_file(
+        self, file_id: str, *, fields: list[str] | None = None, validation_file: str | None = None
+    ) -> JsonObject:
+        """The report on a file: what a job would refuse, duplicates, lengths, prompts that the other file has too."""
+        params = {"fields": ",".join(fields) if fields else None, "validation_file": validation_file}
+        return self._call("GET", f"/v1/files/{quote(file_id, safe='')}/validation", params=params)
+
     def list_models(self) -> JsonObject:
         """The base models and fine-tuned models that a job may name."""
         return self._call("GET", "/v1/models")
@@ -76,6 +83,19 @@ class Client:
         """Submits a job. A repeated call with the same key and body gives the first call's answer."""
         key = idempotency_key or uuid.uuid4().hex
         return self._call("POST", "/v1/fine_tuning/jobs", json=dict(body), headers={"Idempotency-Key": key})
+
+    def preview_job(self, body: Mapping[str, Any]) -> JsonObject:
+        """What `create_job` would make of the same body: resolved, with an estimate, and nothing queued."""
+        return self._call("POST", "/v1/fine_tuning/jobs", json=dict(body), params={"dry_run": "true"})
+
+    def fork_job(self, job_id: str, changes: Mapping[str, Any], *, idempotency_key: str | None = None) -> JsonObject:
+        """A new job from one of the job's checkpoints; what `changes` does not name is as this job has it."""
+        key = idempotency_key or uuid.uuid4().hex
+        return self._call("POST", _job(job_id, "fork"), json=dict(changes), headers={"Idempotency-Key": key})
+
+    def update_job(self, job_id: str, changes: Mapping[str, Any]) -> JsonObject:
+        """Changes the job's name, metadata or priority."""
+        return self._call("PATCH", _job(job_id), json=dict(changes))
 
     def list_jobs(self, *, limit: int = 20, after: str | None = None, status: str | None = None) -> JsonObject:
         """One page of jobs, newest first; `after` is the last id of the page before."""
@@ -131,7 +151,41 @@ class Client:
         """A short-lived ticket that opens this job's streams and downloads to a browser."""
         return self._call("POST", _job(job_id, "stream_ticket"))
 
+    def compare_metrics(self, job_ids: list[str], keys: list[str], *, max_points: int | None = None) -> JsonObject:
+        """The same keys of several jobs in one answer."""
+        params = {"jobs": ",".join(job_ids), "keys": ",".join(keys), "max_points": max_points}
+        return self._call("GET", "/v1/fine_tuning/metrics/compare", params=params)
+
+    def read_log(self, job_id: str, *, offset: int = 0, max_bytes: int | None = None) -> JsonObject:
+        """Whole lines of the trainer's log from byte `offset`; a negative one counts from the end."""
+        return self._call("GET", _job(job_id, "logs"), params={"offset": offset, "max_bytes": max_bytes})
+
+    # --- looking inside
+
+    def list_rollouts(self, job_id: str, **wanted: Any) -> JsonObject:
+        """One page of recorded responses: `step`, `min_reward`, `max_reward`, `masked`, `sort`, `after`, `limit`."""
+        params = {name: str(value).lower() if isinstance(value, bool) else value for name, value in wanted.items()}
+        return self._call("GET", _job(job_id, "rollouts"), params=params)
+
+    def get_rollout(self, job_id: str, rollout_id: str) -> JsonObject:
+        """One recorded response with every token."""
+        return self._call("GET", _job(job_id, "rollouts", quote(rollout_id, safe="")))
+
+    def list_masked_tokens(
+        self, job_id: str, *, step: int | None = None, sort: str | None = None, limit: int | None = None
+    ) -> JsonObject:
+        """The silenced tokens of a recorded step, ranked, with the text around them."""
+        return self._call("GET", _job(job_id, "masked-tokens"), params={"step": step, "sort": sort, "limit": limit})
+
+    def simulate_mask(self, job_id: str, **thresholds: Any) -> JsonObject:
+        """What other thresholds would silence: `step`, `tau_p`, `entropy_quantile`, `entropy_scope`, `limit`."""
+        return self._call("GET", _job(job_id, "mask-simulation"), params=thresholds)
+
     # --- results
+
+    def get_manifest(self, job_id: str) -> JsonObject:
+        """What the job was made from: config, seed, digests, versions, device."""
+        return self._call("GET", _job(job_id, "manifest"))
 
     def list_checkpoints(self, job_id: str) -> JsonObject:
         """The job's checkpoints, newest first."""

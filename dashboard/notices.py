@@ -20,3 +20,8 @@ def no_answer(error: ApiError | ApiUnreachable, *, since: float | None) -> None:
         f"The API does not answer.{age} This page tries again by itself.",
         icon=":material/cloud_off:",
     )
+
+
+def not_found(reason: str) -> None:
+    """What stands where something was asked for that is not there."""
+    st.info(formats.plain(reason), icon=":material/search_off:")

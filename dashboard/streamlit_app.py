@@ -26,6 +26,13 @@ page = st.navigation(
             help="One run: live curves, events, checkpoints and its resolved configuration.",
         ),
         st.Page(
+            "views/tokens.py",
+            title="Tokens",
+            icon=":material/biotech:",
+            url_path="tokens",
+            help="The tokens of a recorded step: which were silenced, why, and what other thresholds would silence.",
+        ),
+        st.Page(
             "views/compare.py",
             title="Compare",
             icon=":material/stacked_line_chart:",

@@ -15,6 +15,7 @@ from api.store.database import Database
 from api.store.events import move
 from client.http import Client
 from stapo_core import events
+from tests.dashboard.recorded import Answer, write_step
 from worker.recorder import Attempt, Recorder
 
 LEASE_S = 3600.0
@@ -56,6 +57,17 @@ class Run:
                 events.StepDone(time=time.time(), step=self.step, metrics=metrics_of(self.step) | (values or {}))
             )
         self._say(*done)
+
+    def record(self, answers: list[Answer]) -> None:
+        """Records the responses of the present step."""
+        file = f"rollouts/step-{self.step:06d}.parquet"
+        write_step(self._dir / file, answers)
+        self._say(events.RolloutsRecorded(time=time.time(), step=self.step, file=file))
+
+    def log(self, text: str) -> None:
+        """The trainer prints something."""
+        with (self._dir / "trainer.log").open("a") as log:
+            log.write(text)
 
     def evaluate(self, reward: float) -> None:
         """Scores the validation file with the weights after the present step."""
@@ -110,12 +122,14 @@ class Feed:
         self._home = home
         self._queued: list[str] = []
 
-    def submit(self, name: str, *, algorithm: str = "stapo", model: str = "tiny", num_steps: int = 40) -> str:
+    def submit(
+        self, name: str, *, algorithm: str = "stapo", model: str = "tiny", num_steps: int = 40, **train: Any
+    ) -> str:
         """Submits a job over REST; it stays queued until it is begun."""
         data = self._home / "problems.jsonl"
         data.write_text("".join(json.dumps({"prompt": f"{n}+1=", "answer": str(n + 1)}) + "\n" for n in range(64)))
         file_id = self.client.upload_file(data)["id"]
-        config = {"algorithm": {"kind": algorithm}, "num_steps": num_steps, "batch": {"num_prompts": 4}}
+        config = {"algorithm": {"kind": algorithm}, "num_steps": num_steps, "batch": {"num_prompts": 4}} | train
         grader = {"type": "numeric", "reference": "{{item.answer}}"}
         method = {"type": "reinforcement", "reinforcement": {"grader": grader, "config": config}}
         body = {"model": model, "training_file": file_id, "suffix": name, "method": method}
@@ -123,9 +137,9 @@ class Feed:
         self._queued.append(job_id)
         return job_id
 
-    def begin(self, name: str, *, algorithm: str = "stapo", num_steps: int = 40) -> Run:
+    def begin(self, name: str, *, algorithm: str = "stapo", num_steps: int = 40, **train: Any) -> Run:
         """A run whose trainer has just loaded the model."""
-        job_id = self.submit(name, algorithm=algorithm, num_steps=num_steps)
+        job_id = self.submit(name, algorithm=algorithm, num_steps=num_steps, **train)
         run = claim(self._database, job_id, self._home)
         self._queued.remove(job_id)
         run.start(num_steps=num_steps)

@@ -1,0 +1,80 @@
+"""Recorded responses as the pages ask for them: through the service's client, and kept, since a recording stays.
+
+An attempt that does a step again records it again: the attempt is part of what is kept.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from dashboard import service
+
+JsonObject = dict[str, Any]
+
+_PAGE = 100
+_MAX_PAGES = 40
+_CALLS_AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Step:
+    """One recorded step of a job, by the attempt that made it."""
+
+    job_id: str
+    attempt: int
+    number: int
+
+
+def step_of(job: JsonObject, number: int) -> Step:
+    """A step as the job's present attempt has it on record."""
+    return Step(job["id"], int(job.get("attempt") or 0), number)
+
+
+@st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
+def responses(step: Step) -> list[JsonObject]:
+    """The responses of a step in the order of its groups, the first few thousand. Raises ApiError, ApiUnreachable."""
+    found: list[JsonObject] = []
+    after = None
+    for _ in range(_MAX_PAGES):
+        with service.api() as client:
+            page = client.list_rollouts(step.job_id, step=step.number, sort="step", after=after, limit=_PAGE)
+        found += page["data"]
+        after = page["last_id"]
+        if not page["has_more"]:
+            break
+    return found
+
+
+@st.cache_data(ttl="30m", max_entries=500, show_spinner=False)
+def response(step: Step, rollout_id: str) -> JsonObject:
+    """One response with every token. Raises ApiError and ApiUnreachable."""
+    with service.api() as client:
+        return client.get_rollout(step.job_id, rollout_id)
+
+
+@st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
+def silenced(step: Step) -> JsonObject:
+    """The silenced tokens of a step, those that would have weighed most first. Raises ApiError and ApiUnreachable."""
+    with service.api() as client:
+        return client.list_masked_tokens(step.job_id, step=step.number, limit=_PAGE)
+
+
+@st.cache_data(ttl="30m", max_entries=500, show_spinner=False)
+def simulated(
+    step: Step, tau_p: float | None = None, quantile: float | None = None, scope: str | None = None
+) -> JsonObject:
+    """The mask of a step under other thresholds; None leaves the run's own. Raises ApiError and ApiUnreachable."""
+    with service.api() as client:
+        return client.simulate_mask(
+            step.job_id, step=step.number, tau_p=tau_p, entropy_quantile=quantile, entropy_scope=scope, limit=20
+        )
+
+
+def whole_responses(step: Step, rollout_ids: list[str]) -> list[JsonObject]:
+    """Several responses with every token. Raises ApiError and ApiUnreachable."""
+    with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
+        return list(pool.map(lambda rollout_id: response(step, rollout_id), rollout_ids))

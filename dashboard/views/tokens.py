@@ -1,0 +1,296 @@
+"""The microscope: the tokens of a recorded step, which were silenced and why, and what other thresholds would silence.
+
+Run, step, response and token are named in the URL.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from client.http import ApiError, ApiUnreachable
+from dashboard import formats, microscope, notices, recordings, service
+from dashboard.components.tokens import response_cards, token_contexts, token_strip
+from dashboard.recordings import Step
+
+JsonObject = dict[str, Any]
+_LIMIT = 100
+_THRESHOLDS = ("tau_p", "quantile", "scope")
+
+
+def page() -> None:
+    """Finds the run and the step, then draws lists on the left, the response on the right, thresholds below."""
+    try:
+        jobs = _jobs()
+        job = _chosen(jobs)
+        if job is None:
+            st.title("Tokens")
+            st.info("No run yet. Once one records its responses, every token can be looked at here.")
+            return
+        step = _step(job, jobs)
+        if step is None:
+            _nothing_recorded(job)
+            return
+        _inside(job, step)
+    except ApiUnreachable as error:
+        notices.no_answer(error, since=None)
+        st.button("Try again", icon=":material/refresh:")
+    except ApiError as error:
+        notices.not_found(error.message)
+
+
+def _inside(job: JsonObject, step: Step) -> None:
+    st.session_state.pop("opened", None)
+    try:
+        own = recordings.simulated(step)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        notices.not_found(f"Step {step.number:,} is not on record. Choose another step.")
+        return
+    rows = recordings.responses(step)
+    _figures(own)
+    lists, response = st.columns([5, 8], gap="medium")
+    with lists:
+        _lists(step, rows)
+    with response:
+        _response(step, rows)
+    st.subheader("Other thresholds")
+    st.fragment(_thresholds)(job, step)
+
+
+# --- which run, which step ----------------------------------------------------------------------------------------
+
+
+def _jobs() -> dict[str, JsonObject]:
+    """The newest runs by their ids, and the one that the URL names."""
+    named = st.query_params.get("run")
+    with service.api() as client:
+        jobs = {job["id"]: job for job in client.list_jobs(limit=_LIMIT)["data"]}
+        if named and named not in jobs:
+            jobs[named] = client.get_job(named)
+    return jobs
+
+
+def _chosen(jobs: dict[str, JsonObject]) -> JsonObject | None:
+    """The run of the URL, else the newest that has recorded something; None while there is none at all."""
+    recorded = [job_id for job_id, job in jobs.items() if microscope.recorded_steps(job)]
+    return jobs.get(st.query_params.get("run") or next(iter([*recorded, *jobs]), ""))
+
+
+def _step(job: JsonObject, jobs: dict[str, JsonObject]) -> Step | None:
+    """The title with the choice of run and step; the step is the recorded one nearest to the URL's."""
+    steps = microscope.recorded_steps(job)
+    wanted = st.query_params.get("step", "")
+    step = microscope.nearest(steps, int(wanted)) if steps and wanted.isdigit() else next(reversed(steps), None)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.title("Tokens", width="content", anchor=False)
+        _choice_of_run(job, jobs)
+        st.page_link("views/run.py", label="Its curves", icon=":material/monitoring:", query_params={"run": job["id"]})
+        st.space("stretch")
+        if step is not None and len(steps) > 1:
+            key = f"step-{job['id']}-{step}"
+            st.select_slider("Step", steps, value=step, key=key, on_change=_choose_step, args=(job, key), width=420)
+    return None if step is None else recordings.step_of(job, step)
+
+
+def _choice_of_run(job: JsonObject, jobs: dict[str, JsonObject]) -> None:
+    key = f"run-{job['id']}"
+    st.selectbox(
+        "Run",
+        list(jobs),
+        index=list(jobs).index(job["id"]),
+        format_func=lambda job_id: f"{formats.run_name(jobs[job_id])} · {job_id[-6:]}",
+        key=key,
+        on_change=lambda: _go(run=st.session_state[key], step=None, response=None, token=None),
+        label_visibility="collapsed",
+        width=240,
+    )
+
+
+def _choose_step(job: JsonObject, key: str) -> None:
+    _go(run=job["id"], step=str(st.session_state[key]), response=None, token=None)
+
+
+def _go(**query: str | None) -> None:
+    """Changes what the URL names; the page is drawn anew for it."""
+    for name, value in query.items():
+        if value is None:
+            st.query_params.pop(name, None)
+        else:
+            st.query_params[name] = value
+
+
+def _nothing_recorded(job: JsonObject) -> None:
+    every = microscope.train_config(job).get("record_rollouts_every") or 0
+    if not every:
+        st.info("This run records no responses: its `record_rollouts_every` is 0.", icon=":material/visibility_off:")
+    elif job["state"] in formats.ENDED:
+        st.info(f"This run ended before step {every:,}, the first that it would have recorded.")
+    else:
+        st.info(
+            f"The first recorded step will be step {every:,}; the run is at step {int(job.get('step') or 0):,}.",
+            icon=":material/hourglass_empty:",
+        )
+        st.button("Look again", icon=":material/refresh:")
+
+
+# --- the run's own mask -------------------------------------------------------------------------------------------
+
+
+def _figures(own: JsonObject) -> None:
+    actual, funnel = own["actual"], own["funnel"]
+    with st.grid(6, min_column_width=140, gap="small"):
+        st.metric("Silenced tokens", f"{actual['num_masked']:,}", border=True)
+        st.metric("Of all tokens", f"{formats.number(actual['ppm'])} ppm", border=True)
+        st.metric("Response tokens", f"{funnel['tokens']:,}", border=True)
+        st.metric("Responses touched", f"{actual['responses_touched']:,}", border=True)
+        st.metric(
+            "Of the gradient",
+            f"{formats.number(100 * actual['grad_share'])} %",
+            border=True,
+            help="The share of the summed squared gradient norms that the silenced tokens would have carried.",
+        )
+        st.metric(
+            "Threshold", microscope.threshold_words(own).split(" over ")[0].replace("tau_h = ", "H < "), border=True
+        )
+
+
+def _lists(step: Step, rows: list[JsonObject]) -> None:
+    found = recordings.silenced(step)
+    silenced, responses = st.tabs([f"Silenced ({found['num_masked']:,})", f"Responses ({len(rows):,})"], key="list")
+    with silenced:
+        data = {"count": found["num_masked"], "data": found["data"]}
+        section = microscope.section("Silenced, most gradient withheld first", data, empty=_NONE_SILENCED)
+        repeated = [each for each in found["most_frequent"] if each["count"] > 1][:8]
+        token_contexts([section], frequent=repeated, on_open=_open, key="silenced")
+    with responses:
+        order = st.selectbox("Order", list(microscope.ORDERS), key="order", bind="query-params", width=190)
+        cards = microscope.response_cards(rows, order)
+        response_cards(cards, layout="list", chosen=st.query_params.get("response"), on_open=_open, key="responses")
+
+
+_NONE_SILENCED = "No token met all three conditions in this step. Try other thresholds below, or another step."
+
+
+def _open(what: JsonObject | None) -> None:
+    if what:
+        _go(response=what["response"], token=str(what["token"]) if "token" in what else None)
+        st.session_state["opened"] = True
+
+
+# --- one response -------------------------------------------------------------------------------------------------
+
+
+def _response(step: Step, rows: list[JsonObject]) -> None:
+    """The strip of the chosen response, else of one with a silenced token; its group below."""
+    by_id = {row["id"]: row for row in rows}
+    named = st.query_params.get("response")
+    if named and named not in by_id:
+        st.info("That response is not on record in this step; here is another.", icon=":material/search_off:")
+    chosen = by_id.get(named or "") or min(rows, key=microscope.ORDERS["silenced"])
+    with st.container(horizontal=True, vertical_alignment="center"):
+        color = st.segmented_control(
+            "Colour",
+            list(microscope.COLORS),
+            default="Probability",
+            required=True,
+            key="color",
+            bind="query-params",
+            label_visibility="collapsed",
+        )
+        st.caption(
+            f"Problem {chosen['prompt_index'] + 1}, answer {chosen['sample_index'] + 1} · "
+            f"reward {formats.number(chosen['reward'])} · {chosen['length']:,} tokens"
+        )
+    token = st.query_params.get("token", "")
+    focus = int(token) if token.isdigit() else None
+    token_strip(
+        microscope.strip(recordings.response(step, chosen["id"])),
+        color=microscope.COLORS[color],
+        focus=focus,
+        key="strip",
+    )
+    group = microscope.siblings(rows, chosen)
+    st.markdown(f"**The group: {len(group)} answers to the same problem**")
+    response_cards(microscope.sibling_cards(group), layout="grid", chosen=chosen["id"], on_open=_open, key="group")
+
+
+# --- other thresholds ---------------------------------------------------------------------------------------------
+
+
+def _thresholds(job: JsonObject, step: Step) -> None:
+    """The sliders and what they would have silenced; at the run's own thresholds that is its own mask."""
+    if st.session_state.pop("opened", False):
+        st.rerun()  # this part alone was to run, and the response stands in another
+    own_tau_p, _, own_scope = microscope.own_thresholds(job)
+    knobs, outcome = st.columns([5, 8], gap="medium")
+    with knobs, st.container(border=True):
+        scope = st.segmented_control(
+            "Quantile over",
+            list(microscope.SCOPES),
+            format_func=lambda name: microscope.SCOPES[name],
+            default=own_scope,
+            required=True,
+            key=f"scope-{job['id']}",
+            help="Candidates: tokens with A > 0 and p < tau_p. All tokens: every response token of the mini-batch.",
+        )
+        usual = microscope.usual_quantile(job, scope)
+        tau_p = st.select_slider(
+            "tau_p",
+            microscope.tau_p_choices(own_tau_p),
+            value=own_tau_p,
+            format_func=lambda value: f"{value:g}",
+            key=f"tau_p-{job['id']}",
+        )
+        quantile = st.slider(
+            "Quantile of H", 0.01, 0.99, usual, step=0.01, key=f"quantile-{job['id']}-{scope}", format="%.2f"
+        )
+        st.caption(f"The run's own: tau_p {own_tau_p:g}, quantile {microscope.own_thresholds(job)[1]:g}, {own_scope}.")
+    try:
+        found = recordings.simulated(
+            step,
+            tau_p=None if tau_p == own_tau_p else tau_p,
+            quantile=None if quantile == usual else quantile,
+            scope=None if scope == own_scope else scope,
+        )
+    except (ApiUnreachable, ApiError) as error:
+        notices.no_answer(error, since=None)
+        return
+    with outcome:
+        _outcome(found)
+
+
+def _outcome(found: JsonObject) -> None:
+    then, now, funnel = found["simulated"], found["actual"], found["funnel"]
+    st.markdown(f"This mask **{formats.plain(microscope.comparison_words(found))}**.")
+    with st.grid(4, min_column_width=110, gap="small"):
+        st.metric("Tokens", f"{funnel['tokens']:,}", border=True)
+        st.metric("→ A > 0", f"{funnel['positive_advantage']:,}", border=True)
+        st.metric("→ p < tau_p", f"{funnel['low_p']:,}", border=True)
+        st.metric("→ silenced", f"{funnel['low_p_low_h']:,}", _change(then, now), "off", border=True)
+    gradient = f"{formats.number(100 * then['grad_share'])} % of the squared gradient norm"
+    st.caption(
+        f"{formats.plain(microscope.threshold_words(found))} · {formats.number(then['ppm'])} ppm · "
+        f"responses touched: {then['responses_touched']:,} · {gradient}"
+    )
+    if found["note"]:
+        st.caption(f":material/info: {formats.plain(found['note'])}")
+    token_contexts(
+        [
+            microscope.section("Entering the mask", found["entering"], empty="No further token would be silenced."),
+            microscope.section("Leaving the mask", found["leaving"], empty="Every silenced token would stay silenced."),
+        ],
+        frequent=[],
+        on_open=_open,
+        key="simulated",
+    )
+
+
+def _change(then: JsonObject, now: JsonObject) -> str | None:
+    difference = then["num_masked"] - now["num_masked"]
+    return f"{difference:+,} against the run" if difference else None
+
+
+page()

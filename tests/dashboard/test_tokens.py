@@ -1,0 +1,162 @@
+"""The microscope over a step whose mask is worked out by hand, in the test's own process and in a real browser."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from streamlit.testing.v1 import AppTest
+
+from tests.dashboard.conftest import DASHBOARD
+from tests.dashboard.recorded import ANSWERS, HOSTILE, Answer
+from tests.dashboard.runs import Feed, Run
+
+PAIRS: dict[str, Any] = {"record_rollouts_every": 2, "batch": {"num_prompts": 2, "group_size": 2}}
+
+
+def begin(feed: Feed, name: str, answers: list[Answer] = ANSWERS) -> Run:
+    """A run that has recorded its second step."""
+    run = feed.begin(name, **PAIRS)
+    run.take_steps(2)
+    run.record(answers)
+    return run
+
+
+def open_tokens(**query: str) -> AppTest:
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return app.switch_page(str(Path("views") / "tokens.py")).run()
+
+
+def figures(app: AppTest) -> dict[str, str]:
+    return {metric.label: metric.value for metric in app.metric}
+
+
+def said(app: AppTest) -> str:
+    return "\n".join(str(part.value) for part in [*app.markdown, *app.caption, *app.info]).replace("\\", "")
+
+
+@pytest.mark.usefixtures("pages")
+def test_at_the_runs_own_thresholds_the_counts_are_its_own_mask(feed: Feed) -> None:
+    app = open_tokens(run=begin(feed, "own-mask").id)
+
+    assert not app.exception
+    assert figures(app)["Silenced tokens"] == figures(app)["→ silenced"] == "3"
+    assert figures(app)["→ A > 0"] == "7"
+    assert figures(app)["→ p < tau_p"] == "5"
+    assert "would silence the same 3 tokens as the run did" in said(app)
+    assert "tau_h = 1 over 5 tokens" in said(app)
+
+
+@pytest.mark.usefixtures("pages")
+def test_a_wider_tau_p_says_how_many_more_it_would_silence(feed: Feed) -> None:
+    run = begin(feed, "wider")
+    app = open_tokens(run=run.id)
+
+    app.select_slider(key=f"tau_p-{run.id}").set_value(0.01).run()
+
+    assert not app.exception
+    assert "would silence 4 tokens instead of 3" in said(app)
+    assert "tau_h = 0.875 over 6 tokens" in said(app)
+    answer = feed.client.simulate_mask(run.id, tau_p=0.01)
+    assert figures(app)["→ silenced"] == str(answer["simulated"]["num_masked"])
+    assert figures(app)["→ p < tau_p"] == str(answer["funnel"]["low_p"])
+
+
+@pytest.mark.usefixtures("pages")
+def test_the_step_nearest_to_the_one_in_the_address_is_shown(feed: Feed) -> None:
+    run = begin(feed, "nearest")
+    run.take_steps(4)
+    run.record(ANSWERS[:2])
+
+    for asked, num_tokens in (("3", "13"), ("99", "6")):
+        assert figures(open_tokens(run=run.id, step=asked))["Response tokens"] == num_tokens
+    assert "Step 4 is not on record" in said(open_tokens(run=run.id, step="4"))
+
+
+@pytest.mark.usefixtures("pages")
+def test_a_run_without_recordings_says_what_will_come_or_why_nothing_will(feed: Feed) -> None:
+    waiting = feed.begin("not-yet", record_rollouts_every=10)
+    waiting.take_steps(3)
+    assert "The first recorded step will be step 10; the run is at step 3" in said(open_tokens(run=waiting.id))
+
+    silent = feed.begin("never", record_rollouts_every=0)
+    assert "records no responses" in said(open_tokens(run=silent.id))
+    assert "ftjob-nowhere" in said(open_tokens(run="ftjob-nowhere"))
+
+
+def test_a_silenced_token_is_marked_and_its_reasons_stand_in_words(page: Page, dashboard_url: str, feed: Feed) -> None:
+    page.goto(f"{dashboard_url}/tokens?run={begin(feed, 'reasons').id}")
+
+    strip = page.locator(".strip")
+    expect(strip.locator(".token.masked")).to_have_text(["one", "three"])
+    expect(strip.locator(".token.nearly")).to_have_text(["four"])
+    panel = page.locator(".panel")
+    expect(panel).to_contain_text("Silenced")
+    expect(panel).to_contain_text("A = 0.7 > 0")
+    expect(panel).to_contain_text("p = 0.001 < tau_p = 0.002")
+    expect(panel).to_contain_text("H = 0.1 < tau_h = 1")
+
+
+def test_the_keyboard_walks_from_token_to_token(page: Page, dashboard_url: str, feed: Feed) -> None:
+    page.goto(f"{dashboard_url}/tokens?run={begin(feed, 'walks').id}")
+    page.locator(".strip").focus()
+
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".panel")).to_contain_text("token 2 of 4")
+    expect(page.locator(".panel")).to_contain_text("p = 0.5 ≥ tau_p = 0.002")
+    page.keyboard.press("n")
+    expect(page.locator(".panel")).to_contain_text("token 3 of 4")
+    page.keyboard.press("End")
+    expect(page.locator(".panel")).to_contain_text("Kept: improbable, and the policy was unsure here")
+    page.keyboard.press("n")
+    expect(page.locator(".panel")).to_contain_text("token 1 of 4")
+
+
+def test_a_click_in_the_list_opens_the_response_at_its_token_and_names_both_in_the_address(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = begin(feed, "opens")
+    page.goto(f"{dashboard_url}/tokens?run={run.id}")
+
+    page.locator(".context", has=page.locator("mark", has_text="five")).click()
+
+    expect(page.locator(".strip .token.focus")).to_have_text("five")
+    expect(page.locator(".prompt")).to_have_text("2+2=")
+    expect(page.locator(".grid .card")).to_have_count(2)
+    expect(page).to_have_url(re.compile(r"response=rollout-\w+&token=0|token=0&response="))
+    address = page.url
+    page.goto("about:blank")
+    page.goto(address)
+    expect(page.locator(".strip .token.focus")).to_have_text("five")
+
+
+def test_hostile_text_is_shown_as_text_with_its_unseen_marks_named(page: Page, dashboard_url: str, feed: Feed) -> None:
+    page.goto(f"{dashboard_url}/tokens?run={begin(feed, 'hostile-tokens').id}")
+    page.get_by_role("tab", name="Responses").click()
+    page.locator(".list .card", has_text="<script>").click()
+
+    tokens = page.locator(".strip .token")
+    expect(tokens).to_have_count(len(HOSTILE))
+    expect(tokens.nth(0)).to_have_text(HOSTILE[0])
+    expect(tokens.nth(2)).to_have_text("⟨U+202E⟩drow⟨U+200B⟩")
+    expect(tokens.nth(3)).to_have_text("x" * 10_000)
+    assert page.locator(".strip img, .strip script, .cards img").count() == 0
+    assert page.evaluate("window.pwned") is None
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_strip_of_8000_tokens_is_built_in_less_than_200_ms(page: Page, dashboard_url: str, feed: Feed) -> None:
+    long = Answer([(f" {number}", 0.001 if number % 50 == 0 else 0.5, 0.1) for number in range(8000)], 0.7)
+    run = begin(feed, "long-strip", [long, Answer([("no", 0.5, 0.5)], -0.7)])
+
+    page.goto(f"{dashboard_url}/tokens?run={run.id}")
+
+    view = page.locator(".strip-view")
+    expect(view).to_have_attribute("data-num-tokens", "8000", timeout=20_000)
+    expect(view).to_have_attribute("data-num-masked", "160")
+    assert float(view.get_attribute("data-built-ms") or "inf") < 200
