@@ -9,6 +9,8 @@ from sqlalchemy import Connection, create_engine, exc, text
 from sqlalchemy.orm import Session as Session
 from sqlalchemy.orm import sessionmaker
 
+from api.errors import Unprocessable
+
 CONNECT_TIMEOUT_S = 5
 
 
@@ -57,3 +59,6 @@ def _outages() -> Iterator[None]:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise Outage(str(error).splitlines()[0]) from error
+    except exc.DataError as error:  # a NUL character, or a number beyond 64 bits
+        reason = "; ".join(line.strip() for line in str(error.orig).splitlines()[:2])
+        raise Unprocessable(f"A value of the request cannot be stored or looked up: {reason}.") from error
