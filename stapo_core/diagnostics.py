@@ -28,9 +28,13 @@ class Conditions:
 
 
 def gradient_norms(stats: TokenStats, slopes: Float32[Tensor, " N"]) -> Float32[Tensor, " N"]:
-    """Norm of the surrogate's gradient at each token's logits: |w| sqrt(1 - 2p + sum p^2), w = r A or 0 if clipped."""
-    squared = 1.0 - 2.0 * stats.logprobs.exp() + stats.sum_squares
-    return torch.where(slopes == 0, 0.0, slopes.abs() * squared.clamp(min=0.0).sqrt())
+    """Norm of the surrogate's gradient at each token's logits: |w| sqrt(1 - 2p + sum p^2), w = r A or 0 if clipped.
+
+    Taken as (1 - p)^2 + (sum p^2 - p^2), the second lying between 0 and the first, so that little cancels near p = 1.
+    """
+    missing = torch.expm1(stats.logprobs).square()
+    others = (stats.sum_squares - stats.logprobs.exp().square()).clamp(min=0.0).minimum(missing)
+    return torch.where(slopes == 0, 0.0, slopes.abs() * (missing + others).sqrt())
 
 
 def gradient_bounds(
