@@ -11,19 +11,20 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 
+from stapo_core.algorithms import _COMPOSERS
 from stapo_core.batch import Piece, TokenStats
 from stapo_core.distributed import Peers
 from stapo_core.learner import Learner
-from tests.stapo_core.test_learner import ALGORITHMS, Rollouts, accumulate, distance, make_learner
+from tests.stapo_core.test_learner import ALGORITHMS, TAU_P, Rollouts, accumulate, distance, make_learner
 from tests.stapo_core.tiny import make_groups, make_policy
 
-SHOWN = ["stapo", "stapo all tokens", "grpo with kl", "entropy20", "gspo"]
+EVERY = {**ALGORITHMS, "random": {"kind": "random", "tau_p": TAU_P}}
 
 
 def make_case(name: str) -> tuple[Learner, Rollouts]:
     policy = make_policy()
     rollouts = Rollouts(policy, make_groups(group_size=6, longest=14))
-    return make_learner(policy, ALGORITHMS[name], max_tokens=64), rollouts
+    return make_learner(policy, EVERY[name], max_tokens=64), rollouts
 
 
 def one_rank(rank: int, folder: str) -> None:
@@ -39,7 +40,7 @@ def one_rank(rank: int, folder: str) -> None:
 
 def decide_all(ranks: Peers) -> dict[str, Any]:
     results = {}
-    for name in SHOWN:
+    for name in EVERY:
         learner, rollouts = make_case(name)
         learner.scorer.ranks = ranks
         decision, gradient = accumulate(learner, rollouts)
@@ -70,8 +71,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_every_algorithm_is_shown() -> None:
+    assert {algorithm["kind"] for algorithm in EVERY.values()} == set(_COMPOSERS)
+
+
 @pytest.mark.parametrize("size", [2, 3])
-@pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.parametrize("name", EVERY)
 def test_any_number_of_ranks_takes_the_same_decision_and_sums_to_the_same_gradient(
     name: str, size: int, folder: Path
 ) -> None:
