@@ -110,6 +110,7 @@ def _needs(*scopes: Scope, of: Callable[..., Caller] = _caller) -> Callable[...,
             raise Forbidden(f"This API key lacks the scope {', '.join(lacking)}; use one that has it.")
         return caller
 
+    check.scopes = scopes  # type: ignore[attr-defined]  # the document tells them
     return check
 
 

@@ -12,6 +12,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
 from api.dispatch import Dispatcher
+from api.document import complete_document
 from api.grading import GraderDesk
 from api.instruments import Instruments, Meter
 from api.problems import RESPONSES, install_problems
@@ -46,6 +47,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Meter, instruments=app.state.instruments)
     for router in ALL_ROUTES:
         app.include_router(router)
+    write_document = app.openapi
+    app.openapi = lambda: complete_document(app, write_document())  # type: ignore[method-assign]
     return app
 
 

@@ -70,7 +70,7 @@ def download_checkpoint_file(
     viewer: FetcherDep,
     database: DatabaseDep,
     settings: SettingsDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header(description="Answers 304 when it is the ETag.")] = None,
 ) -> Response:
     """The bytes of one file, whole or by Range; ETag and Repr-Digest are its SHA-256."""
     row, job = _checkpoint(database, viewer, checkpoint_id)

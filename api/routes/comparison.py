@@ -20,6 +20,7 @@ from api.store.tables import StepMetrics
 
 router = APIRouter(prefix="/v1/fine_tuning", tags=["Watch"])
 MAX_JOBS = 20
+KindDep = Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")]
 Keys = Annotated[str | None, Query(description="Metric keys, separated by commas; all when omitted.")]
 
 
@@ -30,7 +31,7 @@ Keys = Annotated[str | None, Query(description="Metric keys, separated by commas
     responses={200: {"description": "A table", "content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
 def download_job_metrics(
-    job_id: str, viewer: ViewerDep, database: DatabaseDep, keys: Keys = None, kind: Kind | None = None
+    job_id: str, viewer: ViewerDep, database: DatabaseDep, keys: Keys = None, kind: KindDep = None
 ) -> StreamingResponse:
     """A row per step and kind, a column per key; an empty field stands for a value that was not finite."""
     admit(viewer, job_id)
@@ -49,7 +50,7 @@ def compare_metrics(
     database: DatabaseDep,
     jobs_named: Annotated[str, Query(alias="jobs", description="Ids of your jobs, separated by commas; up to 20.")],
     keys: Annotated[str, Query(description="Metric keys, separated by commas.")],
-    kind: Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")] = None,
+    kind: KindDep = None,
     max_points: Annotated[int, Query(ge=2, le=10_000, description="Thin each job to about so many.")] = 1000,
 ) -> Comparison:
     """The same keys of up to 20 jobs in one answer, thinned so that every spike survives."""

@@ -116,7 +116,7 @@ def retrieve_job(
     caller: ReaderDep,
     database: DatabaseDep,
     settings: SettingsDep,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: Annotated[str | None, Header(description="Answers 304 when it is the ETag.")] = None,
 ) -> JobObject:
     """One job; its ETag changes with every event and step."""
     with database.transaction() as session:

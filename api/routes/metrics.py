@@ -35,8 +35,8 @@ def list_job_metrics(
     database: DatabaseDep,
     keys: Annotated[str | None, Query(description="Metric keys, separated by commas; all when omitted.")] = None,
     kind: Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")] = None,
-    from_step: Annotated[int | None, Query(ge=0)] = None,
-    to_step: Annotated[int | None, Query(ge=0)] = None,
+    from_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and later ones.")] = None,
+    to_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and earlier ones.")] = None,
     max_points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin to about so many points.")] = None,
 ) -> MetricsList:
     """Points by step; thinning keeps every key's extremes, so a spike of one step survives."""

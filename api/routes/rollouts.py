@@ -17,7 +17,6 @@ from api.store.rollouts import RolloutFilter, Sort
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["Look inside"])
 Step = Annotated[int | None, Query(ge=1, lt=2**31, description="A recorded step; the newest one when omitted.")]
-OpenProbability = Annotated[float | None, Query(gt=0.0, lt=1.0)]
 
 
 @router.get("/rollouts", summary="List recorded responses")
@@ -26,8 +25,8 @@ def list_rollouts(
     viewer: ViewerDep,
     database: DatabaseDep,
     step: Annotated[int | None, Query(ge=1, lt=2**31, description="Only this step; all when omitted.")] = None,
-    min_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
-    max_reward: Annotated[float | None, Query(allow_inf_nan=False)] = None,
+    min_reward: Annotated[float | None, Query(allow_inf_nan=False, description="Only rewards from here on.")] = None,
+    max_reward: Annotated[float | None, Query(allow_inf_nan=False, description="Only rewards up to here.")] = None,
     masked: Annotated[bool | None, Query(description="Only those with, or without, a silenced token.")] = None,
     sort: Annotated[Sort, Query(description="A leading minus sorts from the largest.")] = "-step",
     after: After = None,
@@ -87,8 +86,12 @@ def simulate_mask(
     database: DatabaseDep,
     settings: SettingsDep,
     step: Step = None,
-    tau_p: OpenProbability = None,
-    entropy_quantile: OpenProbability = None,
+    tau_p: Annotated[
+        float | None, Query(gt=0.0, lt=1.0, description="Below it a token is rare; the run's own when omitted.")
+    ] = None,
+    entropy_quantile: Annotated[
+        float | None, Query(gt=0.0, lt=1.0, description="The quantile of H that is tau_h; the run's own when omitted.")
+    ] = None,
     entropy_scope: Annotated[Scope | None, Query(description="The run's own when omitted.")] = None,
     limit: Limit = 20,
 ) -> MaskSimulation:
