@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import httpx2
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -13,8 +15,7 @@ from api.main import create_app
 from api.store import jobs, keys, leases, metrics
 from api.store.database import Database
 from api.store.events import move
-from api.store.metrics import thin
-from api.store.tables import StepMetrics
+from api.store.thinning import survivors
 from tests.api.conftest import Service
 from tests.api.streams import headers_of, read_stream
 
@@ -36,6 +37,12 @@ class Writer:
             job = leases.hold(session, self.job_id, self.fence)
             metrics.add_metrics(session, job, "train", step, {"policy/entropy": 1.0, **values}, datetime.now(UTC))
             job.step = step
+
+    def steps(self, count: int, values_of: Callable[[int], dict[str, float | None]]) -> None:
+        with self.database.transaction() as session:
+            job = leases.hold(session, self.job_id, self.fence)
+            for step in range(1, count + 1):
+                metrics.add_metrics(session, job, "train", step, values_of(step), datetime.now(UTC))
 
     def finish(self) -> None:
         with self.database.transaction() as session:
@@ -150,10 +157,23 @@ def test_a_step_that_is_written_twice_is_kept_once(service: Service, writer: Wri
     assert len(service.client.get(f"/v1/fine_tuning/jobs/{writer.job_id}/metrics").json()["data"]) == 1
 
 
-def test_thinning_keeps_the_ends_and_a_spike_of_a_single_step() -> None:
-    rows = [StepMetrics(seq=n, step=n, values={"a": 0.0, "b": None}) for n in range(1000)]
-    rows[337].values = {"a": 9.0, "b": None}
-    rows[612].values = {"a": -9.0, "b": None}
-    kept = [row.step for row in thin(rows, {"a", "b"}, 50)]
-    assert {0, 337, 612, 999} <= set(kept)
-    assert len(kept) <= 52
+def test_thinning_keeps_the_ends_and_a_spike_of_a_single_step(service: Service, writer: Writer) -> None:
+    writer.steps(1000, lambda step: {"a": 9.0 if step == 337 else -9.0 if step == 612 else 0.0, "b": None})
+    path = f"/v1/fine_tuning/jobs/{writer.job_id}/metrics"
+    for named in ({"keys": "a,b"}, {}):
+        answer = service.client.get(path, params={"max_points": 50, **named}).json()
+        kept = {point["step"]: point["values"]["a"] for point in answer["data"]}
+        assert {1, 337, 612, 1000} <= set(kept)
+        assert (kept[337], kept[612], kept[1000]) == (9.0, -9.0, 0.0)
+        assert len(kept) <= 52
+        assert answer["num_points"] == 1000
+
+
+def test_of_many_curves_each_keeps_its_spikes_wherever_they_stand() -> None:
+    curves = np.random.default_rng(0).random((40, 10_000))
+    places = np.arange(40) * 250 + 7
+    curves[np.arange(40), places] = 50.0
+    curves[3, 1:] = np.nan
+    kept = survivors(curves, 1000)
+    assert {*places.tolist(), 0, 9_999} - {757} <= set(kept.tolist())
+    assert len(kept) <= 1000
