@@ -17,7 +17,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward in [0, 1]; `error` names the kind of trouble when the grader could not judge and gave 0."""
+    """A reward, in [0, 1] but for formulas; `error` names the trouble when the grader could not judge and gave 0."""
 
     value: float
     error: str | None = None
