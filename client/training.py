@@ -23,6 +23,7 @@ from client.process import tail
 from client.submission import read_mapping
 from stapo_core import events
 from stapo_core.config import RunConfig
+from stapo_core.config.faults import find_faults
 from stapo_core.estimate import Estimate, estimate_run
 
 _PATH_FIELDS = ("model", "training_file", "validation_file")
@@ -85,7 +86,7 @@ def read_config(path: Path) -> RunConfig:
     try:
         return RunConfig.model_validate(content)
     except ValidationError as error:
-        faults = [f"  {'.'.join(map(str, fault['loc'])) or 'config'}: {fault['msg']}" for fault in error.errors()]
+        faults = [f"  {fault}" for fault in find_faults(error, RunConfig)]
         raise BadConfig("\n".join([f"{path} is refused:", *faults])) from error
 
 

@@ -20,6 +20,7 @@ from types import FrameType
 from pydantic import ValidationError
 
 from stapo_core.config import RunConfig
+from stapo_core.config.faults import find_faults
 from stapo_core.estimate import estimate_run
 from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED, Failed, Finished, Stage
 from stapo_core.spool import Spool
@@ -83,9 +84,8 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag) -> int:
     except FileNotFoundError:
         return _refuse(spool, "config_missing", f"{run_dir} holds no config.json", None)
     except ValidationError as error:
-        first = error.errors()[0]
-        param = ".".join(map(str, first["loc"])) or None
-        return _refuse(spool, "invalid_config", f"{param or 'config.json'}: {first['msg']}", param)
+        first = find_faults(error, RunConfig)[0]
+        return _refuse(spool, "invalid_config", str(first), first.param or None)
 
     # Imported only now: a config that cannot be read is refused without the seconds that torch takes to load.
     from stapo_core.build import BadInput, build

@@ -108,16 +108,7 @@ def _prompts(config: RunConfig) -> tuple[list[Prompt], list[HeldOut]]:
         tokenizer = load_tokenizer(config.model)
     except ModelError as error:
         raise BadInput(str(error), code="invalid_model", param="model") from error
-    sampling = config.train.sampling
-    context = model.get("max_position_embeddings", 2**62)
-    if sampling.max_prompt_tokens + sampling.max_response_tokens > context:
-        raise BadInput(
-            f"max_prompt_tokens {sampling.max_prompt_tokens} + max_response_tokens {sampling.max_response_tokens} "
-            f"exceed the model's context of {context}; set max_response_tokens to at most "
-            f"{context - sampling.max_prompt_tokens}",
-            code="context_too_long",
-            param="train.sampling.max_response_tokens",
-        )
+    _check_context(config, model.get("max_position_embeddings", 2**62))
     prompts = _read(config.training_file, "training_file", config, tokenizer)
     if len(prompts) < config.train.batch.num_prompts:
         raise BadInput(
@@ -127,6 +118,25 @@ def _prompts(config: RunConfig) -> tuple[list[Prompt], list[HeldOut]]:
             param="train.batch.num_prompts",
         )
     return prompts, _held_out(config, tokenizer)
+
+
+def _check_context(config: RunConfig, context: int) -> None:
+    sampling = config.train.sampling
+    if sampling.max_prompt_tokens >= context:
+        raise BadInput(
+            f"max_prompt_tokens {sampling.max_prompt_tokens} leaves no room for a response in the model's context of "
+            f"{context}; set max_prompt_tokens to at most {context - 1} and max_response_tokens to what is then left",
+            code="context_too_long",
+            param="train.sampling.max_prompt_tokens",
+        )
+    if sampling.max_prompt_tokens + sampling.max_response_tokens > context:
+        raise BadInput(
+            f"max_prompt_tokens {sampling.max_prompt_tokens} + max_response_tokens {sampling.max_response_tokens} "
+            f"exceed the model's context of {context}; set max_response_tokens to at most "
+            f"{context - sampling.max_prompt_tokens}",
+            code="context_too_long",
+            param="train.sampling.max_response_tokens",
+        )
 
 
 def _held_out(config: RunConfig, tokenizer: Any) -> list[HeldOut]:
