@@ -54,14 +54,15 @@ def _follow(loc: tuple[int | str, ...], model: type[BaseModel]) -> tuple[list[st
     held: list[type[BaseModel]] = [model]
     field: FieldInfo | None = None
     for part in loc:
+        if isinstance(part, int) or (field is not None and typing.get_origin(field.annotation) is dict):
+            path.append(str(part))
+            field = None  # a place in a list or a key: what stands there is still to be named
+            continue
         tagged = [each for each in held if part in _tags(each)]
         if len(held) > 1 and tagged:
             held = tagged
             continue
-        path.append(str(part))
-        if isinstance(part, int) or (field is not None and typing.get_origin(field.annotation) is dict):
-            field = None  # a place in a list or a key: what stands there is still to be named
-            continue
+        path.append(part)
         field = next((each.model_fields[part] for each in held if part in each.model_fields), None)
         held = [] if field is None else list(_models(field.annotation))
     return path, field
