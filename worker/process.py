@@ -74,7 +74,7 @@ def start_trainer(run_dir: Path, config: RunConfig) -> Trainer:
         process = subprocess.Popen(  # noqa: S603  # our own module, no shell
             [sys.executable, "-m", "stapo_core", str(run_dir), "--die-with-parent"],
             cwd=run_dir,
-            env=_environment(),
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -88,13 +88,13 @@ def tail_log(run_dir: Path, *, num_lines: int = 20) -> list[str]:
     try:
         with (run_dir / LOG_NAME).open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 64 * 1024))
-            return log.read().decode(errors="replace").splitlines()[-num_lines:]
+            return log.read().decode(errors="replace").replace("\0", "\ufffd").splitlines()[-num_lines:]
     except FileNotFoundError:
         return []
 
 
-def _environment() -> dict[str, str]:
-    """What a trainer may see: paths and accelerator settings, none of the service's addresses and secrets."""
+def child_environment() -> dict[str, str]:
+    """What a child may see: paths and accelerator settings, none of the service's addresses and secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     return passed | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 

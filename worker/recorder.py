@@ -116,7 +116,7 @@ class Recorder:
 
 def _parse(line: bytes) -> events.TrainerEvent:
     try:
-        return events.parse_event(line)
+        return events.parse_event(line.replace(b"\\u0000", b"\\ufffd"))  # Postgres keeps no NUL
     except ValidationError as error:
         message = f"The trainer wrote a line that is no event: {line[:200]!r} ({error.error_count()} errors)."
         return events.Warned(time=datetime.now(UTC).timestamp(), message=message)

@@ -76,8 +76,12 @@ class Runner:
             self._settle(trainer, recorder, attempt)
         except Fenced:
             _LOG.warning("fenced", job=job.id, fence=job.fence)
-        except OSError as error:  # the run directory cannot be written, or no process can be started
-            self._fail(attempt, _error("worker_error", str(error), stage="starting", retryable=True))
+        except Outage:
+            raise
+        except Exception as error:  # a fault of ours or of this machine costs the job one attempt, never the worker
+            _LOG.exception("worker_error", job=job.id, fence=job.fence)
+            message = f"the worker could not go on: {type(error).__name__}: {error}"
+            self._fail(attempt, _error("worker_error", message, stage=job.stage, retryable=True))
 
     def _claim(self) -> Job | None:
         with self.database.transaction() as session:

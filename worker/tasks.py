@@ -9,6 +9,7 @@ from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
 from api.dispatch import DOORBELL
 from api.settings import get_settings
+from worker.answering import Answerer
 from worker.celery_app import app
 from worker.reaper import Housekeeper
 from worker.runner import Runner
@@ -26,6 +27,12 @@ def get_housekeeper() -> Housekeeper:
     return Housekeeper(get_runner(), get_settings())
 
 
+@cache
+def get_answerer() -> Answerer:
+    """What answers prompts in this process."""
+    return Answerer(get_runner().database, get_settings())
+
+
 @app.task(name=DOORBELL)
 def answer_doorbell() -> None:
     """Runs the best eligible jobs until none waits; the message itself says nothing."""
@@ -36,6 +43,7 @@ def answer_doorbell() -> None:
 def start_housekeeping(**_: Any) -> None:
     """Begins before the broker is reached: work goes on without one."""
     get_housekeeper().start()
+    get_answerer().start()
 
 
 @worker_shutting_down.connect
@@ -46,6 +54,7 @@ def start_draining(**_: Any) -> None:
 
 @worker_shutdown.connect
 def finish(**_: Any) -> None:
-    """Waits for the jobs that housekeeping started."""
+    """Puts the model in hand away, and waits for the jobs that housekeeping started."""
     get_runner().is_draining.set()
+    get_answerer().stop()
     get_housekeeper().stop()

@@ -234,3 +234,9 @@ def test_a_recording_that_cannot_be_read_costs_its_rows_and_not_the_run(run: Run
     warnings = [message for kind, message in run.told() if kind == "warning"]
     assert len(warnings) == 2
     assert all("cannot be read" in message for message in warnings)
+
+
+def test_a_nul_that_the_trainer_says_is_shown_as_what_it_is(run: Run) -> None:
+    run.say(started(), events.Warned(time=T, message="a\0b"))
+    run.recorder.ship()
+    assert ("warning", "a\ufffdb") in run.told()

@@ -217,6 +217,15 @@ def test_a_crash_that_repeats_fails_the_job_with_its_stage_and_the_logs_end(
     assert any("Error" in line for line in job.error["evidence"])
 
 
+def test_a_run_directory_that_cannot_be_made_costs_attempts_and_then_the_job(
+    work: Work, add_job: AddJob, settings: Settings
+) -> None:
+    settings.runs_dir.write_text("a file where a folder must be")
+    job = work.wait_for_state(add_job(model="tiny", num_steps=3, **TRAIN), JobState.FAILED)
+    assert (job.state, job.fence, job.error["code"]) == ("failed", 3, "worker_error")
+    assert "FileExistsError" in job.error["message"] or "NotADirectoryError" in job.error["message"]
+
+
 def test_a_worker_that_lost_its_job_kills_the_trainer_and_writes_nothing(
     work: Work, add_endless_job: Callable[[], str], database: Database
 ) -> None:
