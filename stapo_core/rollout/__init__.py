@@ -13,6 +13,22 @@ from stapo_core.batch import Group, Prompt
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """Which tokens may be drawn, applied in this order after the temperature; the defaults rule nothing out."""
+
+    top_k: int | None = None
+    """Only so many of the likeliest, and what ties with the last of them."""
+    top_p: float = 1.0
+    """Only the likeliest that together reach this probability, at least one."""
+    min_p: float = 0.0
+    """Only those with at least this share of the likeliest one's probability."""
+
+    def __post_init__(self) -> None:
+        if (self.top_k is not None and self.top_k < 1) or not 0 < self.top_p <= 1 or not 0 <= self.min_p <= 1:
+            raise ValueError(f"{self}: top_k counts from 1, top_p lies in (0, 1] and min_p in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
 class Draw:
     """What makes a draw repeatable: every response's random numbers follow from these and its own place alone."""
 
@@ -20,6 +36,8 @@ class Draw:
     step: int
     num_samples: int
     temperature: float
+    limits: Limits = Limits()
+    """For evaluation; a policy is trained on what it draws without limits."""
 
     def response_seed(self, prompt_index: int, sample_index: int) -> int:
         """A 128-bit seed for one response: a hash, so that no response depends on its neighbours."""

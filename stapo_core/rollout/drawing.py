@@ -14,12 +14,14 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
+from stapo_core.rollout import Limits
+
 _NUMBERS = 256  # numbers that a stream makes at a time
 _WORDS = 64  # words of the vocabulary that are summed together
 
 
 class Drawn(NamedTuple):
-    """One token per response, its log-probability and the entropy it was drawn at (nats, at the temperature)."""
+    """One token per response, its log-probability and the entropy it was drawn at (nats, at temperature and limits)."""
 
     token_ids: Int64[Tensor, " n"]
     logprobs: Float32[Tensor, " n"]
@@ -47,6 +49,25 @@ def draw_tokens(logits: Float[Tensor, "n V"], temperature: float, uniforms: Floa
     mean_shift = shifted.mul_(weights).sum(dim=-1).sum(dim=-1, keepdim=True, dtype=torch.float64) / total
     entropies = log_total - math.log(2.0) * mean_shift
     return Drawn(token_ids.squeeze(-1), logprobs.squeeze(-1).float(), entropies.squeeze(-1).float())
+
+
+def rule_out(logits: Float[Tensor, "n V"], temperature: float, limits: Limits) -> Float32[Tensor, "n V"]:
+    """The logits over the temperature, with minus infinity for every token beyond the limits."""
+    scaled = logits.float() / temperature
+    if limits.top_k is not None:
+        least = scaled.topk(min(limits.top_k, scaled.shape[-1]), dim=-1).values[:, -1:]
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    if limits.top_p < 1.0:
+        ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+        p = ordered.softmax(dim=-1)
+        likelier = p.cumsum(dim=-1) - p  # the probability of all that come before
+        is_out = likelier >= limits.top_p
+        is_out[:, 0] = False
+        scaled = scaled.scatter(-1, order, ordered.masked_fill(is_out, -torch.inf))
+    if limits.min_p > 0.0:
+        least = scaled.amax(dim=-1, keepdim=True) + math.log(limits.min_p)
+        scaled = scaled.masked_fill(scaled < least, -torch.inf)
+    return scaled
 
 
 def _shift(

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stapo_core.batch import Finish, Group, Prompt, Response
-from stapo_core.rollout import Draw, Stopped
+from stapo_core.rollout import Draw, Limits, Stopped
 from stapo_core.rollout.decoding import Decoder
-from stapo_core.rollout.drawing import UniformStreams, draw_tokens
+from stapo_core.rollout.drawing import UniformStreams, draw_tokens, rule_out
 from stapo_core.rollout.fused_decoder import open_decoders
 
 
@@ -74,7 +74,7 @@ class TransformersSampler:
         with _evaluating(self._model), torch.no_grad():
             open_decoder = open_decoders(self._model)
             for rows in self._batches(_rows(prompts, draw), pads=open_decoder().pads):
-                drawn = self._draw(open_decoder(), rows, draw.temperature)
+                drawn = self._draw(open_decoder(), rows, draw)
                 for row, response in zip(rows, self._responses(drawn), strict=True):
                     responses[row.place].append(response)
         return [Group(prompt, tuple(drawn)) for prompt, drawn in zip(prompts, responses, strict=True)]
@@ -102,16 +102,16 @@ class TransformersSampler:
         if batch:
             yield batch
 
-    def _draw(self, decoder: Decoder, rows: Sequence[_Row], temperature: float) -> _Tokens:
+    def _draw(self, decoder: Decoder, rows: Sequence[_Row], draw: Draw) -> _Tokens:
         self._check_stop()
         prompts = {row.place: row.prompt for row in rows}
         logits = decoder.prefill([prompt.token_ids for prompt in prompts.values()])
         origin_of = {place: origin for origin, place in enumerate(prompts)}
         origins = torch.tensor([origin_of[row.place] for row in rows], device=logits.device)
         decoder.fan_out(origins, self._max_response_tokens)
-        return self._decode(decoder, logits[origins], UniformStreams([row.seed for row in rows]), temperature)
+        return self._decode(decoder, logits[origins], UniformStreams([row.seed for row in rows]), draw)
 
-    def _decode(self, decoder: Decoder, logits: Tensor, streams: UniformStreams, temperature: float) -> _Tokens:
+    def _decode(self, decoder: Decoder, logits: Tensor, streams: UniformStreams, draw: Draw) -> _Tokens:
         shape = (len(logits), self._max_response_tokens)
         token_ids = torch.zeros(shape, dtype=torch.int64, device=logits.device)
         logprobs, entropies = torch.zeros(shape, device=logits.device), torch.zeros(shape, device=logits.device)
@@ -121,7 +121,10 @@ class TransformersSampler:
         alive = torch.arange(len(logits))  # the row that each row of the decoder draws for
         for step in range(self._max_response_tokens):
             uniforms = streams.draw(alive.tolist()).to(logits.device)
-            drawn = draw_tokens(logits, temperature, uniforms)
+            if draw.limits == Limits():
+                drawn = draw_tokens(logits, draw.temperature, uniforms)
+            else:
+                drawn = draw_tokens(rule_out(logits, draw.temperature, draw.limits), 1.0, uniforms)
             on_device = alive.to(logits.device)
             token_ids[on_device, step] = drawn.token_ids
             logprobs[on_device, step] = drawn.logprobs

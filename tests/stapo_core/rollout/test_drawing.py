@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from stapo_core.rollout.drawing import UniformStreams, draw_tokens
+from stapo_core.rollout import Limits
+from stapo_core.rollout.drawing import UniformStreams, draw_tokens, rule_out
 
 LOGITS = torch.tensor([1.0, 0.0, -1.0, 2.0, -math.inf])
 
@@ -67,3 +68,43 @@ def test_streams_of_unlike_seeds_share_nothing() -> None:
     numbers = torch.stack([UniformStreams([1, 2]).draw([0, 1]) for _ in range(1)])
     assert len(set(numbers.flatten().tolist())) == 2
     assert bool(((numbers >= 0) & (numbers < 1)).all())
+
+
+@pytest.mark.parametrize(
+    ("limits", "kept"),
+    [
+        (Limits(), [0, 1, 2, 3]),
+        (Limits(top_k=1), [0]),
+        (Limits(top_k=3), [0, 1, 2]),
+        (Limits(top_k=9), [0, 1, 2, 3]),
+        (Limits(top_p=0.4), [0]),
+        (Limits(top_p=0.51), [0, 1]),
+        (Limits(top_p=0.85), [0, 1, 2]),
+        (Limits(top_p=1e-9), [0]),
+        (Limits(min_p=0.61), [0]),
+        (Limits(min_p=0.59), [0, 1]),
+        (Limits(min_p=1.0), [0]),
+        # Of the two likeliest, 5/8 is the first one's probability.
+        (Limits(top_k=2, top_p=0.62), [0]),
+        (Limits(top_k=2, top_p=0.63), [0, 1]),
+    ],
+)
+def test_limits_keep_the_likeliest(limits: Limits, kept: list[int]) -> None:
+    p = torch.tensor([0.15, 0.5, 0.05, 0.3])
+    by_rank = [1, 3, 0, 2]
+    limited = rule_out(torch.log(p)[None] * 2.0, 2.0, limits)
+    assert torch.isfinite(limited)[0].nonzero().flatten().tolist() == sorted(by_rank[rank] for rank in kept)
+
+
+def test_what_is_kept_is_drawn_in_proportion_and_its_log_prob_is_that_of_the_draw() -> None:
+    logits = torch.log(torch.tensor([[0.2, 0.5, 0.3]])).expand(4, 3)
+    uniforms = torch.tensor([0.0, 0.62, 0.63, 0.999], dtype=torch.float64)
+    drawn = draw_tokens(rule_out(logits, 1.0, Limits(top_k=2)), 1.0, uniforms)
+    assert drawn.token_ids.tolist() == [1, 1, 2, 2]
+    assert drawn.logprobs.exp().tolist() == pytest.approx([0.625, 0.625, 0.375, 0.375], abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [{"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.1}, {"min_p": -0.1}, {"min_p": 1.1}])
+def test_limits_that_keep_nothing_or_make_no_sense_are_refused(bad: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="top_k counts from 1"):
+        Limits(**bad)  # type: ignore[arg-type]

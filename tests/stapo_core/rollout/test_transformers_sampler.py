@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from stapo_core.batch import Group
-from stapo_core.rollout import Draw, Stopped
+from stapo_core.rollout import Draw, Limits, Stopped
 from stapo_core.rollout.transformers_sampler import TransformersSampler
 from tests.stapo_core.rollout.models import END, MAKERS, make_model, make_prompts, make_tokenizer
 
@@ -117,6 +117,17 @@ def test_first_and_second_tokens_are_distributed_as_the_model_says(temperature: 
         assert chi_squared(drawn, expected) < 90.0  # the 0.02 % point at 49 degrees of freedom
         wrong = expected ** (1.25) / (expected ** (1.25)).sum()
         assert chi_squared(drawn, wrong) > 90.0  # a temperature off by a quarter would be noticed
+
+
+@pytest.mark.parametrize("limits", [Limits(top_k=1), Limits(top_p=1e-6), Limits(min_p=1.0)])
+def test_with_one_token_left_responses_are_the_greedy_ones(limits: Limits) -> None:
+    model, (prompt,) = make_model("qwen3"), make_prompts(6)
+    (group,) = sampler(model, max_response_tokens=12).sample([prompt], Draw(5, 0, 2, 1.3, limits))
+    with torch.no_grad():
+        greedy = model.generate(torch.tensor([prompt.token_ids]), do_sample=False, max_new_tokens=12)[0, 6:]
+    for response in group.responses:
+        assert response.token_ids.tolist() == greedy.tolist()
+        assert response.logprobs.abs().max() < 1e-6
 
 
 def test_should_stop_is_heard_between_two_tokens() -> None:
