@@ -24,7 +24,7 @@ def main() -> int:
     if "oracles" in wants:
         code = oracles.main()
     if "token_stats" in wants:
-        rounds = asked.rounds or 3
+        rounds = asked.rounds or 2
         token_stats.main(asked.tokens, asked.naive_tokens, num_rounds=rounds, threads=asked.threads)
     if "diagnostics" in wants:
         diagnostics.main(asked.size or "tiny", num_steps=asked.steps or 6, threads=asked.threads)
@@ -47,9 +47,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="processes of each trainer, or passes of each way")
     parser.add_argument("--full", action="store_true", help="trainer: both sizes and all workloads, half an hour")
     parser.add_argument("--tokens", type=int, default=8192, help="token_stats: the size that ours is measured at")
-    parser.add_argument(
-        "--naive-tokens", type=int, default=1024, help="token_stats: the size that both are measured at"
-    )
+    parser.add_argument("--naive-tokens", type=int, default=512, help="token_stats: the size that both are measured at")
     return parser.parse_args()
 
 

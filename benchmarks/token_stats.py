@@ -6,12 +6,12 @@ gradients, in a process of its own for each measurement.
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from rich.console import Console
@@ -26,12 +26,20 @@ VOCABULARY, WIDTH = 151_936, 1024
 
 @dataclass(slots=True)
 class Inputs:
-    """Hidden states, head, targets and the gradient that comes back; gradients are already allocated."""
+    """Hidden states, head, targets, and the gradient that comes back."""
 
     hidden: Tensor
     weight: Tensor
     targets: Tensor
     pushed: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """CPU-seconds of one forward and backward pass, and what its peak adds to inputs and gradients (10^6 bytes)."""
+
+    cpu_s: float
+    beyond_mb: float
 
 
 def naive(inputs: Inputs) -> None:
@@ -54,61 +62,57 @@ _WAYS = {"naive": naive, "ours": ours}
 
 
 def main(num_tokens: int, naive_tokens: int, *, num_rounds: int, threads: int) -> None:
-    """Prints memory at both sizes and time at the one where the naive pass fits."""
-    torch.set_num_threads(threads)
-    console = Console()
+    """Prints time and memory of both at the size where the naive pass fits, and of ours at the full one."""
+    found: dict[str, list[Measured]] = {"naive": [], "ours": []}
+    for number in range(num_rounds):
+        for way in found if number % 2 == 0 else reversed(found):
+            found[way].append(_measure(way, naive_tokens, threads))
     table = Table(title=f"{VOCABULARY:,} words, width {WIDTH}, float32, forward + backward, {threads} thread(s)")
     for column in ("tokens", "way", "CPU-s; median [least, most]", "CPU-s per 1,000 tokens", "memory beyond, MB"):
         table.add_column(column, justify="right")
-    seconds = _alternate(naive_tokens, num_rounds)
-    for way, measured in seconds.items():
-        per_thousand = 1000 * statistics.median(measured) / naive_tokens
-        row = (spread(measured), f"{per_thousand:.2f}", f"{_memory(way, naive_tokens, threads):.0f}")
-        table.add_row(f"{naive_tokens:,}", way, *row)
-    whole = _alternate(num_tokens, 1, ways=("ours",))["ours"][0]
-    memory = f"{_memory('ours', num_tokens, threads):.0f}"
-    table.add_row(f"{num_tokens:,}", "ours", f"{whole:.2f}", f"{1000 * whole / num_tokens:.2f}", memory)
+    for way, measured in found.items():
+        _add_row(table, naive_tokens, way, measured)
+    _add_row(table, num_tokens, "ours", [_measure("ours", num_tokens, threads)])
     logits = num_tokens * VOCABULARY * 4 / 1e6
     table.add_row(f"{num_tokens:,}", "naive", "-", "-", f"above {2 * logits:,.0f} (log p and its gradient)")
+    console = Console()
     console.print(table)
-    ratio = statistics.median(seconds["ours"]) / statistics.median(seconds["naive"])
-    console.print(f"ours / naive at {naive_tokens:,} tokens: {ratio:.2f} x in CPU-seconds")
+    medians = {way: statistics.median(each.cpu_s for each in measured) for way, measured in found.items()}
+    console.print(f"ours / naive at {naive_tokens:,} tokens: {medians['ours'] / medians['naive']:.2f} x in CPU-seconds")
 
 
-def _alternate(num_tokens: int, num_rounds: int, ways: Sequence[str] = ("naive", "ours")) -> dict[str, list[float]]:
+def _add_row(table: Table, num_tokens: int, way: str, measured: list[Measured]) -> None:
+    seconds = [each.cpu_s for each in measured]
+    per_thousand = 1000 * statistics.median(seconds) / num_tokens
+    memory = max(each.beyond_mb for each in measured)
+    table.add_row(f"{num_tokens:,}", way, spread(seconds), f"{per_thousand:.2f}", f"{memory:,.0f}")
+
+
+def _measure(way: str, num_tokens: int, threads: int) -> Measured:
+    command = [sys.executable, "-m", "benchmarks.token_stats", way, str(num_tokens)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return Measured(**json.loads(done.stdout))
+
+
+def measure(way: str, num_tokens: int) -> Measured:
+    """One forward and backward pass in this process, which must be a fresh one: its peak memory is all it knows."""
+    _WAYS[way](draw(64, vocabulary=512))  # code, threads and the like are not the pass's
     inputs = draw(num_tokens)
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
-    ours(draw(64))  # the first call of everything
-    for number in range(num_rounds):
-        for way in ways if number % 2 == 0 else reversed(ways):
-            seconds[way].append(cpu_seconds(lambda way=way: _WAYS[way](inputs)))  # type: ignore[misc]
-    return seconds
+    before = peak_mb()
+    seconds = cpu_seconds(lambda: _WAYS[way](inputs))
+    gradients = (inputs.hidden.numel() + inputs.weight.numel()) * 4 / 1e6
+    return Measured(seconds, peak_mb() - before - gradients)
 
 
-def draw(num_tokens: int) -> Inputs:
-    """Random inputs; their gradients exist, as after an earlier micro-batch."""
+def draw(num_tokens: int, vocabulary: int = VOCABULARY) -> Inputs:
+    """Random inputs without gradients."""
     source = torch.Generator().manual_seed(0)
     hidden = torch.randn(num_tokens, WIDTH, generator=source).requires_grad_()
-    weight = torch.randn(VOCABULARY, WIDTH, generator=source).mul_(0.05).requires_grad_()
-    targets = torch.randint(0, VOCABULARY, (num_tokens,), generator=source)
+    weight = torch.randn(vocabulary, WIDTH, generator=source).mul_(0.05).requires_grad_()
+    targets = torch.randint(0, vocabulary, (num_tokens,), generator=source)
     return Inputs(hidden, weight, targets, torch.randn(num_tokens, generator=source))
 
 
-def _memory(way: str, num_tokens: int, threads: int) -> float:
-    command = [sys.executable, "-m", "benchmarks.token_stats", way, str(num_tokens)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    return float(subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout)
-
-
-def memory_beyond(way: str, num_tokens: int) -> float:
-    """MB that one forward and backward pass adds at its peak to inputs and gradients (which it allocates itself)."""
-    _WAYS[way](draw(8))  # code, threads and the like are not the pass's
-    inputs = draw(num_tokens)
-    before = peak_mb()
-    _WAYS[way](inputs)
-    gradients = (inputs.hidden.numel() + inputs.weight.numel()) * 4 / 1e6
-    return peak_mb() - before - gradients
-
-
 if __name__ == "__main__":
-    print(memory_beyond(sys.argv[1], int(sys.argv[2])))
+    print(json.dumps(asdict(measure(sys.argv[1], int(sys.argv[2])))))

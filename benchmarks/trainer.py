@@ -66,13 +66,13 @@ def compare(plans: Sequence[Plan], *, threads: int) -> list[Result]:
     console = Console()
     rates = matmul_rates()
     console.print("float32 products, GFLOP per CPU-second: " + ", ".join(f"{k} {v:.0f}" for k, v in rates.items()))
-    table = _table(threads)
     results = []
     for plan in plans:
         console.print(f"{plan.size}, {plan.workload}: {plan.num_rounds} x {plan.num_steps} steps of each")
         results.append(_measure(plan, threads))
+        table = _table(threads)
         _add_rows(table, results[-1], max(rates.values()))
-    console.print(table)
+        console.print(table)
     console.print(f"load of the machine at the end: {', '.join(f'{load:.1f}' for load in os.getloadavg())}")
     return results
 
