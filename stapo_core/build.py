@@ -49,7 +49,8 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     """Builds a run, resumed from the newest checkpoint that verifies. Raises BadInput."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.use_deterministic_algorithms(device.type == "cpu")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # it looks for a mistake, at a twentieth of a step
+    # Filling what is not yet written would look for a mistake of ours, at a twentieth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(config.seed)
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
