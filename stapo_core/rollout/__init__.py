@@ -38,6 +38,8 @@ class Draw:
     temperature: float
     limits: Limits = Limits()
     """For evaluation; a policy is trained on what it draws without limits."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a response; its text is cut before them, its tokens go on to the one that completed them."""
 
     def response_seed(self, prompt_index: int, sample_index: int) -> int:
         """A 128-bit seed for one response: a hash, so that no response depends on its neighbours."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float32, Int64
@@ -18,8 +19,12 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from stapo_core.batch import Finish, Group, Prompt, Response
 from stapo_core.rollout import Draw, Limits, Stopped
 from stapo_core.rollout.decoding import Decoder
-from stapo_core.rollout.drawing import UniformStreams, draw_tokens, rule_out
+from stapo_core.rollout.drawing import Drawn, UniformStreams, draw_tokens, rule_out
 from stapo_core.rollout.fused_decoder import open_decoders
+from stapo_core.rollout.stop_strings import StopStrings
+
+_Choose: TypeAlias = Callable[[Tensor, Tensor], Drawn]
+"""Logits and the rows they belong to -> what was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,10 @@ class TransformersSampler:
         """
         responses: list[list[Response]] = [[] for _ in prompts]
         with _evaluating(self._model), torch.no_grad():
-            open_decoder = open_decoders(self._model)
+            open_decoder, stops = open_decoders(self._model), StopStrings(draw.stop, self._tokenizer)
             for rows in self._batches(_rows(prompts, draw), pads=open_decoder().pads):
-                drawn = self._draw(open_decoder(), rows, draw)
-                for row, response in zip(rows, self._responses(drawn), strict=True):
+                drawn = self._draw(open_decoder(), rows, draw, stops)
+                for row, response in zip(rows, self._responses(drawn, stops), strict=True):
                     responses[row.place].append(response)
         return [Group(prompt, tuple(drawn)) for prompt, drawn in zip(prompts, responses, strict=True)]
 
@@ -102,16 +107,17 @@ class TransformersSampler:
         if batch:
             yield batch
 
-    def _draw(self, decoder: Decoder, rows: Sequence[_Row], draw: Draw) -> _Tokens:
+    def _draw(self, decoder: Decoder, rows: Sequence[_Row], draw: Draw, stops: StopStrings) -> _Tokens:
         self._check_stop()
         prompts = {row.place: row.prompt for row in rows}
         logits = decoder.prefill([prompt.token_ids for prompt in prompts.values()])
         origin_of = {place: origin for origin, place in enumerate(prompts)}
         origins = torch.tensor([origin_of[row.place] for row in rows], device=logits.device)
         decoder.fan_out(origins, self._max_response_tokens)
-        return self._decode(decoder, logits[origins], UniformStreams([row.seed for row in rows]), draw)
+        streams = UniformStreams([row.seed for row in rows])
+        return self._decode(decoder, logits[origins], _choose(streams, draw), stops)
 
-    def _decode(self, decoder: Decoder, logits: Tensor, streams: UniformStreams, draw: Draw) -> _Tokens:
+    def _decode(self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings) -> _Tokens:
         shape = (len(logits), self._max_response_tokens)
         token_ids = torch.zeros(shape, dtype=torch.int64, device=logits.device)
         logprobs, entropies = torch.zeros(shape, device=logits.device), torch.zeros(shape, device=logits.device)
@@ -120,16 +126,12 @@ class TransformersSampler:
         ends = torch.tensor(self._end_ids, device=logits.device)
         alive = torch.arange(len(logits))  # the row that each row of the decoder draws for
         for step in range(self._max_response_tokens):
-            uniforms = streams.draw(alive.tolist()).to(logits.device)
-            if draw.limits == Limits():
-                drawn = draw_tokens(logits, draw.temperature, uniforms)
-            else:
-                drawn = draw_tokens(rule_out(logits, draw.temperature, draw.limits), 1.0, uniforms)
+            drawn = choose(logits, alive)
             on_device = alive.to(logits.device)
             token_ids[on_device, step] = drawn.token_ids
             logprobs[on_device, step] = drawn.logprobs
             entropies[on_device, step] = drawn.entropies
-            ended = torch.isin(drawn.token_ids, ends).cpu()
+            ended = torch.isin(drawn.token_ids, ends).cpu() | stops.found(token_ids[on_device, : step + 1])
             for row in alive[ended].tolist():
                 lengths[row], finishes[row] = step + 1, "stop"
             if bool(ended.all()) or step + 1 == self._max_response_tokens:
@@ -144,7 +146,7 @@ class TransformersSampler:
             logits = decoder.step(next_ids)
         return _Tokens(token_ids.cpu(), logprobs.cpu(), entropies.cpu(), lengths, finishes)
 
-    def _responses(self, drawn: _Tokens) -> Iterator[Response]:
+    def _responses(self, drawn: _Tokens, stops: StopStrings) -> Iterator[Response]:
         kept = [ids[:length] for ids, length in zip(drawn.token_ids, drawn.lengths, strict=True)]
         texts = self._tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         for row, (length, finish) in enumerate(zip(drawn.lengths, drawn.finishes, strict=True)):
@@ -152,7 +154,7 @@ class TransformersSampler:
                 token_ids=kept[row].clone(),
                 logprobs=drawn.logprobs[row, :length].clone(),
                 entropies=drawn.entropies[row, :length].clone(),
-                text=texts[row],
+                text=stops.cut(texts[row]),
                 finish=finish,
             )
 
@@ -171,6 +173,18 @@ def _rows(prompts: Sequence[Prompt], draw: Draw) -> list[_Row]:
         samples = range(first, first + draw.num_samples)
         rows.extend(_Row(place, prompt, draw.response_seed(prompt.index, sample)) for sample in samples)
     return rows
+
+
+def _choose(streams: UniformStreams, draw: Draw) -> _Choose:
+    """Draws a token for each row that is alive, from that row's own stream."""
+
+    def choose(logits: Tensor, alive: Tensor) -> Drawn:
+        uniforms = streams.draw(alive.tolist()).to(logits.device)
+        if draw.limits == Limits():
+            return draw_tokens(logits, draw.temperature, uniforms)
+        return draw_tokens(rule_out(logits, draw.temperature, draw.limits), 1.0, uniforms)
+
+    return choose
 
 
 def _close_gaps(ended: Tensor) -> Int64[Tensor, " m"]:

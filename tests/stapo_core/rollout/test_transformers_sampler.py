@@ -130,6 +130,29 @@ def test_with_one_token_left_responses_are_the_greedy_ones(limits: Limits) -> No
         assert response.logprobs.abs().max() < 1e-6
 
 
+def test_a_stop_string_ends_a_response_and_is_cut_from_its_text() -> None:
+    drawer, prompts = sampler(make_model("qwen3")), make_prompts(5, 8)
+    free = drawer.sample(prompts, Draw(3, 0, 16, 1.0))
+    stopped = drawer.sample(prompts, Draw(3, 0, 16, 1.0, stop=("t7 t", "t3")))
+    num_stopped = 0
+    for was, now in zip(free, stopped, strict=True):
+        for long, short in zip(was.responses, now.responses, strict=True):
+            num_tokens = len(short.token_ids)
+            assert short.token_ids.tolist() == long.token_ids.tolist()[:num_tokens]
+            places = [place for stop in ("t7 t", "t3") if (place := long.text.find(stop)) >= 0]
+            assert short.text == long.text[: min(places, default=None)]
+            if places:
+                num_stopped += 1
+                assert short.finish == "stop"
+                words = [f"t{token}" for token in short.token_ids.tolist() if token < END]
+                assert " ".join(words)[: min(places)] == short.text
+                assert "t7 t" not in " ".join(words[:-1])
+                assert "t3" not in " ".join(words[:-1])
+            else:
+                assert (short.finish, num_tokens) == (long.finish, len(long.token_ids))
+    assert num_stopped > 4
+
+
 def test_should_stop_is_heard_between_two_tokens() -> None:
     asked = count()
     drawer = TransformersSampler(
