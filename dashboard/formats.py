@@ -53,7 +53,7 @@ def algorithm_of(job: dict[str, Any]) -> str:
 
 def run_name(job: dict[str, Any]) -> str:
     """The name its owner gave the run, else the tail of its id."""
-    return str(job.get("suffix") or job["id"][-8:])
+    return str(job.get("name") or job.get("suffix") or job["id"][-8:])
 
 
 def matches(job: dict[str, Any], search: str) -> bool:

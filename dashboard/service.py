@@ -119,11 +119,24 @@ def ticket_for(job_id: str) -> Ticket:
     return ticket
 
 
+def metrics_table_url(job_id: str, ticket: Ticket) -> str:
+    """A link to all metrics of a job as a table."""
+    return f"{job_url(job_id)}/metrics.csv?ticket={quote(ticket.text, safe='')}"
+
+
 def download_url(checkpoint_id: str, ticket: Ticket, path: str | None = None) -> str:
     """A link to one file of a checkpoint, or to all of it as a tar archive."""
     tail = "archive" if path is None else f"files/{quote(path)}"
     checkpoint = f"{public_api_url()}/v1/fine_tuning/checkpoints/{quote(checkpoint_id, safe='')}"
     return f"{checkpoint}/{tail}?ticket={quote(ticket.text, safe='')}"
+
+
+def checkpoints(job: JsonObject) -> list[JsonObject]:
+    """The job's checkpoints, newest first, asked for anew when the job has moved; none while the API is silent."""
+    try:
+        return _checkpoints(job["id"], int(job.get("step") or 0), str(job["state"]))
+    except (ApiError, ApiUnreachable):
+        return []
 
 
 def sparklines(jobs: list[JsonObject]) -> dict[str, dict[str, list[float]]]:
@@ -163,6 +176,14 @@ def _sparklines(job: JsonObject) -> dict[str, list[float]]:
 
 def _newest_rows(job: JsonObject, wanted: _Wanted) -> list[JsonObject]:
     return _rows(job["id"], int(job["step"] or 0), int(job["attempt"] or 0), wanted)
+
+
+# The step of a checkpoint is told before the checkpoint is published: what is kept is soon asked for again.
+@st.cache_data(ttl=15, max_entries=500, show_spinner=False)
+def _checkpoints(job_id: str, step: int, state: str) -> list[JsonObject]:
+    with api() as client:
+        found: list[JsonObject] = client.list_checkpoints(job_id)["data"]
+    return found
 
 
 # `step` and `attempt` are in the key of the cache: rows are fetched anew when the job has moved.

@@ -33,6 +33,8 @@ class Source:
     """Whether more points may come; a run that has ended is drawn without a stream."""
     step: int
     """How far the run has come: of a long one the newest steps are asked for first."""
+    tokens: str = ""
+    """The page that shows the tokens of a step (`&step=` is added); empty where none are recorded."""
 
 
 def live_chart(source: Source, rows: list[Row], *, checkpoints: list[int], key: str) -> None:

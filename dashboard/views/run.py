@@ -1,18 +1,20 @@
-"""One run: header, live curves, events, checkpoints, resolved configuration. The run is named in the URL."""
+"""One run: header with its actions, live curves, and what is on record of it. Run and tab are named in the URL."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
-from dashboard import formats, notices, service, tables
+from dashboard import forking, formats, microscope, notices, run_records, service
 from dashboard.charts import run_rows
 from dashboard.components.live_chart import Source, live_chart
 
-_TABS = ["Events", "Checkpoints", "Configuration"]
+_TABS = ["Events", "Log", "Checkpoints", "Configuration", "Manifest"]
 _HEADER_S = 3.0
 _LISTS_S = 5.0
 _CHART_S = 20.0
@@ -40,16 +42,18 @@ def page() -> None:
     _every(header, _HEADER_S if active else _RESTING_S)(job_id)
     _every(curves, _CHART_S if active else _RESTING_S)(job_id)
     # Which tab is open is in the URL; only that one asks the API for anything.
-    events_tab, checkpoints_tab, config_tab = st.tabs(_TABS, key="tab", bind="query-params")
-    if events_tab.open:
-        with events_tab:
-            _every(events, _LISTS_S if active else _RESTING_S)(job_id)
-    if checkpoints_tab.open:
-        with checkpoints_tab:
-            _every(checkpoints, _LISTS_S if active else _RESTING_S)(job_id)
-    if config_tab.open:
-        with config_tab:
-            configuration(job)
+    pace = _LISTS_S if active else _RESTING_S
+    draw: dict[str, Callable[[], None]] = {
+        "Events": lambda: _every(run_records.events, pace)(job_id),
+        "Log": lambda: _every(run_records.log, pace)(job_id),
+        "Checkpoints": lambda: _every(run_records.checkpoints, pace)(job_id),
+        "Configuration": lambda: run_records.configuration(job),
+        "Manifest": lambda: run_records.manifest(job_id),
+    }
+    for name, tab in zip(_TABS, st.tabs(_TABS, key="tab", bind="query-params"), strict=True):
+        if tab.open:
+            with tab:
+                draw[name]()
 
 
 def _every(part: Any, seconds: float) -> Any:
@@ -123,6 +127,9 @@ def _actions(job: JsonObject) -> None:
             disabled=state not in formats.CAN_PAUSE,
             help="Saves a checkpoint and gives the worker back. Resume goes on from there.",
         )
+    saved = service.checkpoints(job)
+    with st.popover("Fork", icon=":material/fork_right:", disabled=not saved, key="fork"):
+        forking.form(job, saved)
     with st.popover("Cancel", icon=":material/stop:", disabled=state not in formats.CAN_CANCEL, key="cancel"):
         st.markdown("**Cancel this run?** It stops for good. Checkpoints and curves stay.")
         st.button("Cancel the run", type="primary", on_click=_act, args=("cancel_job", job["id"]), key="cancel_now")
@@ -175,8 +182,7 @@ def curves(job_id: str) -> None:
     job = st.session_state[f"job:{job_id}"][0]
     try:
         ticket = service.ticket_for(job_id)
-        with service.api() as client:
-            saved = client.list_checkpoints(job_id)["data"]
+        saved = service.checkpoints(job)
         st.session_state[f"board:{job_id}"] = (ticket, saved)
     except (ApiUnreachable, ApiError):
         if f"board:{job_id}" not in st.session_state:
@@ -184,76 +190,19 @@ def curves(job_id: str) -> None:
             return
         ticket, saved = st.session_state[f"board:{job_id}"]
     is_active = job["state"] not in formats.ENDED
+    every = int(microscope.train_config(job).get("record_rollouts_every") or 0)
     live_chart(
-        Source(service.job_url(job_id), ticket.text, active=is_active, step=int(job["step"] or 0)),
+        Source(
+            service.job_url(job_id),
+            ticket.text,
+            active=is_active,
+            step=int(job["step"] or 0),
+            tokens=f"tokens?run={quote(job_id)}" if every else "",
+        ),
         run_rows(formats.algorithm_config(job)),
         checkpoints=sorted(checkpoint["step_number"] for checkpoint in saved),
         key=f"board-{job_id}",
     )
-
-
-# --- lists --------------------------------------------------------------------------------------------------------
-
-
-def events(job_id: str) -> None:
-    """What has happened, newest first."""
-    try:
-        with service.api() as client:
-            listed = client.list_events(job_id, limit=100)
-    except (ApiUnreachable, ApiError):
-        listed = st.session_state.get(f"events:{job_id}", {"data": []})
-    st.session_state[f"events:{job_id}"] = listed
-    st.dataframe(
-        tables.events(listed["data"]),
-        column_config={
-            "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=150),
-            "Level": st.column_config.MultiselectColumn(
-                options=["info", "warn", "error"], color=["gray", "orange", "red"], width=70
-            ),
-            "Message": st.column_config.TextColumn(width="large"),
-        },
-        hide_index=True,
-        height=360,
-        key="events",
-        alt="Events of this run, newest first",
-    )
-
-
-def checkpoints(job_id: str) -> None:
-    """Whole checkpoints with the digest of every file; the browser downloads from the API itself."""
-    try:
-        with service.api() as client:
-            saved = client.list_checkpoints(job_id)["data"]
-        ticket = service.ticket_for(job_id)
-    except (ApiUnreachable, ApiError):
-        st.caption("Checkpoints can be listed when the API answers again.")
-        return
-    if not saved:
-        st.caption("No checkpoint yet. They are written as the run goes on, and once more at its end.")
-    for place, checkpoint in enumerate(saved):
-        _checkpoint(checkpoint, ticket, is_newest=place == 0)
-
-
-def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bool) -> None:
-    name = checkpoint["id"]
-    with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.markdown(f"**Step {checkpoint['step_number']:,}**", width="content")
-            if checkpoint["final"]:
-                st.badge("Final", icon=":material/flag:", color="green")
-            age = formats.duration(time.time() - checkpoint["created_at"])
-            st.caption(f"{formats.size(checkpoint['bytes'])} · {age} ago · {formats.plain(name)}", width="stretch")
-            st.link_button("Download all", service.download_url(name, ticket), icon=":material/download:")
-        links = [service.download_url(name, ticket, file["path"]) for file in checkpoint["files"]]
-        with st.expander("Files and digests", expanded=is_newest):
-            st.table(tables.checkpoint_files(checkpoint, links), border="horizontal", hide_index=True)
-
-
-def configuration(job: JsonObject) -> None:
-    """Every setting as it was resolved when the job was accepted."""
-    reinforcement = job.get("method", {}).get("reinforcement", {})
-    facts = {"model": job["model"], "training_file": job["training_file"], "validation_file": job["validation_file"]}
-    st.json({**facts, "seed": job.get("seed"), "metadata": job.get("metadata"), **reinforcement}, expanded=2)
 
 
 page()

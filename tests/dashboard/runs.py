@@ -79,14 +79,16 @@ class Run:
         self._say(events.Warned(time=time.time(), message=message, step=self.step))
 
     def save(self, content: bytes, *, final: bool = False) -> str:
-        """Saves a checkpoint of one file; gives back the file's SHA-256."""
+        """Saves a checkpoint whose weights are `content`; gives back their SHA-256."""
         name = f"checkpoints/step-{self.step:06d}"
         (self._dir / name).mkdir(parents=True)
-        (self._dir / name / "model.safetensors").write_bytes(content)
-        digest = hashlib.sha256(content).hexdigest()
-        file = events.CheckpointFile(path="model.safetensors", bytes=len(content), sha256=digest)
-        self._say(events.CheckpointSaved(time=time.time(), step=self.step, folder=name, files=[file], final=final))
-        return digest
+        contents = {"model.safetensors": content, "config.json": b"{}"}
+        files = []
+        for path, held in contents.items():
+            (self._dir / name / path).write_bytes(held)
+            files.append(events.CheckpointFile(path=path, bytes=len(held), sha256=hashlib.sha256(held).hexdigest()))
+        self._say(events.CheckpointSaved(time=time.time(), step=self.step, folder=name, files=files, final=final))
+        return files[0].sha256
 
     def settle(self, state: JobState, *, error: dict[str, Any] | None = None) -> None:
         """Ends the run."""

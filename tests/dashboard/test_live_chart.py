@@ -101,6 +101,26 @@ def test_the_keyboard_reaches_zoom_and_crosshair(page: Page, dashboard_url: str,
     expect(page.locator(ENTROPY)).to_have_attribute("data-zoom", "")
 
 
+def test_a_click_on_a_step_offers_its_tokens(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("clicked", record_rollouts_every=2)
+    run.take_steps(20)
+    open_run(page, dashboard_url, run.id)
+    expect_points(page, ENTROPY, 20)
+    page.locator(f"{ENTROPY} canvas.overlay").focus()
+
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+
+    link = page.locator(".tokens-link")
+    expect(link).to_have_text("Tokens near step 19")
+    expect(link).to_have_attribute("href", f"tokens?run={run.id}&step=19")
+    box = page.locator(f"{ENTROPY} canvas.overlay").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 60)
+    expect(link).to_have_text(re.compile(r"Tokens near step (9|10|11)$"))
+
+
 def test_steps_that_a_later_attempt_does_again_are_drawn_once(page: Page, dashboard_url: str, feed: Feed) -> None:
     run = feed.begin("restarts")
     run.take_steps(12)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
+import httpx2
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -178,7 +180,7 @@ def test_checkpoints_are_listed_with_digest_and_links(feed: Feed) -> None:
 
     app = open_run(run.id, tab="Checkpoints")
 
-    [file] = app.table[0].value.to_dict("records")
+    file = app.table[0].value.to_dict("records")[0]
     assert digest in file["SHA-256"]
     assert "/files/model.safetensors?ticket=" in file["File"]
     assert "Step 3" in texts(app)
@@ -241,3 +243,51 @@ def test_runs_are_compared_as_the_address_says(feed: Feed) -> None:
     assert list(figures["Step"]) == ["4 / 40", "6 / 40"]
     assert "config.algorithm.kind" in list(differing["Setting"])
     assert len(app.get("echarts_chart")) == 6
+
+
+def test_the_end_of_the_trainers_log_is_shown_as_it_was_printed(feed: Feed) -> None:
+    run = feed.begin("logs")
+    run.log("first line\n<b>second</b> *line*\n")
+
+    app = open_run(run.id, tab="Log")
+
+    assert not app.exception
+    assert app.text[0].value.splitlines() == ["first line", "<b>second</b> *line*"]
+
+
+def test_the_manifest_names_the_data_and_links_to_the_numbers(feed: Feed) -> None:
+    run = feed.begin("manifest")
+    run.take_steps(2)
+
+    app = open_run(run.id, tab="Manifest")
+
+    assert not app.exception
+    shown = json.loads(app.json[0].value)
+    assert shown["training_file"]["sha256"] == feed.client.get_manifest(run.id)["training_file"]["sha256"]
+    link = app.get("link_button")[0].proto.url
+    table = httpx2.get(link).text.splitlines()
+    assert table[0].startswith("kind,step,time,attempt")
+    assert [line.split(",")[1] for line in table[1:]] == ["1", "2"]
+
+
+def test_a_run_is_forked_from_a_checkpoint_with_what_was_changed(feed: Feed) -> None:
+    run = feed.begin("forks")
+    run.take_steps(3)
+    run.save(b"weights")
+    [checkpoint] = feed.client.list_checkpoints(run.id)["data"]
+    app = open_run(run.id)
+
+    app.text_input(key="fork_name").input("other-way")
+    app.number_input(key="fork_tau_p").set_value(0.01)
+    app.text_area(key="fork_patch").input('{"optimizer": {"weight_decay": 0.2}}')
+    app.button(key="fork_now").click().run()
+
+    assert not app.exception
+    assert not app.error, app.error[0].value
+    [job] = [job for job in feed.client.list_jobs()["data"] if job["name"] == "other-way"]
+    feed.client.cancel_job(job["id"])
+    config = job["method"]["reinforcement"]["config"]
+    assert job["base_checkpoint"] == checkpoint["id"]
+    assert config["algorithm"]["tau_p"] == 0.01
+    assert config["optimizer"]["weight_decay"] == 0.2
+    assert config["num_steps"] == 40

@@ -60,8 +60,15 @@ export class Board {
     this.status = element("span", "status");
     this.status.setAttribute("role", "status");
     this.readout = element("span", "readout");
-    bar.append(this.status, this.readout, this.buildReset(), this.buildAxes(), this.buildSmoothing());
+    bar.append(this.status, this.readout, this.buildTokensLink(), this.buildReset(), this.buildAxes(), this.buildSmoothing());
     this.root.append(bar);
+  }
+
+  buildTokensLink() {
+    this.tokensLink = element("a", "tokens-link");
+    this.tokensLink.target = "_self";
+    this.tokensLink.title = "Look at the recorded tokens of the step that was clicked";
+    return this.tokensLink;
   }
 
   buildReset() {
@@ -156,6 +163,16 @@ export class Board {
     this.redrawOverlays();
   }
 
+  /** Offers the tokens of the step nearest to `value`, or of the crosshair's; the link stays until another is chosen. */
+  pin(value = null) {
+    const xs = this.data.positions("train", this.view.axis);
+    const at = value ?? this.view.cursor;
+    const step = at === null ? undefined : this.data.tables.train.steps[nearest(xs, at)];
+    if (step === undefined || !this.stream.source.tokens) return;
+    this.tokensLink.href = `${this.stream.source.tokens}&step=${step}`;
+    this.tokensLink.textContent = `Tokens near step ${step}`;
+  }
+
   select(range) {
     this.view.selection = range;
     this.redrawOverlays();
@@ -188,6 +205,7 @@ export class Board {
       "=": () => this.zoom(around(0.5)),
       "-": () => this.zoom(this.view.range && around(2)),
       0: () => this.zoom(null),
+      Enter: () => this.pin(),
       Escape: () => this.zoom(null),
     };
     if (!moves[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -8,7 +8,7 @@ import { smooth } from "./series.js";
 import { DASHES } from "./theme.js";
 
 const DRAG_PX = 5;
-const KEYS_HELP = "Arrow keys move the crosshair, plus and minus zoom, 0 shows everything.";
+const KEYS_HELP = "Arrow keys move the crosshair, plus and minus zoom, 0 shows everything, Enter offers the step's tokens.";
 
 export class Panel {
   /** `spec`: title, unit, scale, color, note, series[{key, name, kind}]; `board`: the shared view. */
@@ -172,6 +172,7 @@ export class Panel {
     };
     overlay.onpointerup = (event) => {
       if (isDrag(event)) board.zoom([start.value, valueAt(event)]);
+      else if (start) board.pin(valueAt(event));
       finish();
     };
     overlay.onpointercancel = finish;

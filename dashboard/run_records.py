@@ -1,0 +1,120 @@
+"""What is on record of a run, each in a tab of its page: events, the trainer's log, checkpoints, settings, manifest."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import streamlit as st
+
+from client.http import ApiError, ApiUnreachable
+from dashboard import formats, service, tables
+
+JsonObject = dict[str, Any]
+_LOG_BYTES = 64 * 1024
+_LOG_HEIGHT = 440
+
+
+def events(job_id: str) -> None:
+    """What has happened, newest first."""
+    try:
+        with service.api() as client:
+            listed = client.list_events(job_id, limit=100)
+    except (ApiUnreachable, ApiError):
+        listed = st.session_state.get(f"events:{job_id}", {"data": []})
+    st.session_state[f"events:{job_id}"] = listed
+    st.dataframe(
+        tables.events(listed["data"]),
+        column_config={
+            "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=150),
+            "Level": st.column_config.MultiselectColumn(
+                options=["info", "warn", "error"], color=["gray", "orange", "red"], width=70
+            ),
+            "Message": st.column_config.TextColumn(width="large"),
+        },
+        hide_index=True,
+        height=360,
+        key="events",
+        alt="Events of this run, newest first",
+    )
+
+
+def checkpoints(job_id: str) -> None:
+    """Whole checkpoints with the digest of every file; the browser downloads from the API itself."""
+    try:
+        with service.api() as client:
+            saved = client.list_checkpoints(job_id)["data"]
+        ticket = service.ticket_for(job_id)
+    except (ApiUnreachable, ApiError):
+        st.caption("Checkpoints can be listed when the API answers again.")
+        return
+    if not saved:
+        st.caption("No checkpoint yet. They are written as the run goes on, and once more at its end.")
+    for place, checkpoint in enumerate(saved):
+        _checkpoint(checkpoint, ticket, is_newest=place == 0)
+
+
+def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bool) -> None:
+    name = checkpoint["id"]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**Step {checkpoint['step_number']:,}**", width="content")
+            if checkpoint["final"]:
+                st.badge("Final", icon=":material/flag:", color="green")
+            age = formats.duration(time.time() - checkpoint["created_at"])
+            st.caption(f"{formats.size(checkpoint['bytes'])} · {age} ago · {formats.plain(name)}", width="stretch")
+            st.link_button("Download all", service.download_url(name, ticket), icon=":material/download:")
+        links = [service.download_url(name, ticket, file["path"]) for file in checkpoint["files"]]
+        with st.expander("Files and digests", expanded=is_newest):
+            st.table(tables.checkpoint_files(checkpoint, links), border="horizontal", hide_index=True)
+
+
+def configuration(job: JsonObject) -> None:
+    """Every setting as it was resolved when the job was accepted."""
+    reinforcement = job.get("method", {}).get("reinforcement", {})
+    facts = {"model": job["model"], "training_file": job["training_file"], "validation_file": job["validation_file"]}
+    st.json({**facts, "seed": job.get("seed"), "metadata": job.get("metadata"), **reinforcement}, expanded=2)
+
+
+def log(job_id: str) -> None:
+    """The end of what the trainer printed, the newest line in sight."""
+    key = f"log:{job_id}"
+    try:
+        with service.api() as client:
+            st.session_state[key] = client.read_log(job_id, offset=-_LOG_BYTES)
+    except (ApiUnreachable, ApiError):
+        st.caption("The log goes on when the API answers again.")
+    part = st.session_state.get(key)
+    if part is None:
+        return
+    if not part["text"]:
+        st.caption("The trainer has printed nothing yet.")
+        return
+    skipped = f", the last {formats.size(_LOG_BYTES)} of them" if part["offset"] else ""
+    st.caption(f"{formats.size(part['num_bytes'])}{skipped} · all attempts, one after another")
+    with st.container(height=_LOG_HEIGHT, border=True, autoscroll=True, key="log"):
+        st.text(part["text"])
+
+
+def manifest(job_id: str) -> None:
+    """All that is needed to do the run again, and the numbers of the run as a table."""
+    try:
+        with service.api() as client:
+            found = client.get_manifest(job_id)
+        ticket = service.ticket_for(job_id)
+    except (ApiUnreachable, ApiError):
+        st.caption("The manifest can be read when the API answers again.")
+        return
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.caption("Config, seed, digests of data and checkpoints, library versions, device.", width="stretch")
+        st.download_button(
+            "manifest.json",
+            json.dumps(found, indent=2, ensure_ascii=False),
+            file_name=f"{job_id}-manifest.json",
+            mime="application/json",
+            icon=":material/download:",
+            on_click="ignore",
+        )
+        st.link_button("metrics.csv", service.metrics_table_url(job_id, ticket), icon=":material/download:")
+    st.json(found, expanded=1)
