@@ -26,14 +26,7 @@ _FINE_TUNED = re.compile(r"(?P<whole>ft:.*:(?P<job>[0-9a-f]{32}))(:ckpt-step-(?P
 
 def admit_job(session: Session, tenant: str, body: JobCreate, settings: Settings) -> NewJob:
     """What is asked for, checked and resolved. Raises NotFound and Unprocessable naming the field at fault."""
-    model, base = body.model, None
-    if body.model.startswith("ft:"):
-        _, parent = find_fine_tuned(session, tenant, body.model)
-        jobs.lock_job(session, tenant, parent.id)  # holds off the worker that would drop the checkpoint
-        checkpoint, _ = find_fine_tuned(session, tenant, body.model)
-        model, base = parent.model, _base(checkpoint)
-    else:
-        planning.find_model(settings.models_dir, body.model)
+    model, base = find_model(session, tenant, body.model, settings)
     asked = body.method.reinforcement
     num_rows = 0
     for param in ("validation_file", "training_file"):
@@ -99,6 +92,20 @@ def preview(new: NewJob, settings: Settings) -> JobPreview:
             flops=None if flops is None else flops * new.num_steps,
         ),
     )
+
+
+def find_model(session: Session, tenant: str, name: str, settings: Settings) -> tuple[str, Base | None]:
+    """The base model that a name stands for, and the checkpoint where it is not the base model itself.
+
+    Raises NotFound for a model that the tenant has not, and Conflict for a checkpoint that holds no whole model.
+    """
+    if not name.startswith("ft:"):
+        planning.find_model(settings.models_dir, name)
+        return name, None
+    _, parent = find_fine_tuned(session, tenant, name)
+    jobs.lock_job(session, tenant, parent.id)  # holds off the worker that would drop the checkpoint
+    checkpoint, _ = find_fine_tuned(session, tenant, name)
+    return parent.model, _base(checkpoint)
 
 
 def find_fine_tuned(session: Session, tenant: str, name: str) -> tuple[Checkpoint, Job]:

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Jobs of one tenant that have not ended."""
     max_stored_bytes: int = Field(default=2**40, ge=1)
     """Bytes of uploaded files that one tenant may keep."""
+    completion_wait_s: float = Field(default=120.0, gt=0)
+    """Seconds that a request for a completion waits for a worker's answer."""
     lease_s: float = Field(default=60.0, gt=0)
     """A worker that is silent for this long has lost its job."""
     heartbeat_s: float = Field(default=10.0, gt=0)

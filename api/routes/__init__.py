@@ -4,6 +4,7 @@ from api.routes import (
     changes,
     checkpoints,
     comparison,
+    completions,
     files,
     graders,
     health,
@@ -28,6 +29,7 @@ ALL_ROUTES = (
     records.router,
     rollouts.router,
     checkpoints.router,
+    completions.router,
     keys.router,
     platform.router,
 )

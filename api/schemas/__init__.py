@@ -3,6 +3,17 @@
 Objects that come in refuse unknown fields; objects that go out list theirs, so that no column leaks by accident.
 """
 
+from api.schemas.completions import (
+    AskOptions,
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletionCreate,
+    ChatCompletionObject,
+    CompletionChoice,
+    CompletionCreate,
+    CompletionObject,
+    TokenUsage,
+)
 from api.schemas.files import FileDeleted, FileObject, ModelObject
 from api.schemas.graders import (
     GraderErrors,
@@ -54,8 +65,16 @@ __all__ = [
     "ApiKeyCreate",
     "ApiKeyCreated",
     "ApiKeyObject",
+    "AskOptions",
+    "AssistantMessage",
+    "ChatChoice",
+    "ChatCompletionCreate",
+    "ChatCompletionObject",
     "CheckpointObject",
     "Comparison",
+    "CompletionChoice",
+    "CompletionCreate",
+    "CompletionObject",
     "DialectError",
     "Duplicate",
     "Fault",
@@ -110,6 +129,7 @@ __all__ = [
     "TokenInContext",
     "TokenObject",
     "TokenSet",
+    "TokenUsage",
     "Usage",
     "epoch",
     "job_manifest",

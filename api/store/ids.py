@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 
-FILE, JOB, EVENT, CHECKPOINT, KEY, ROLLOUT = "file", "ftjob", "ftevent", "ftckpt", "key", "rollout"
+FILE, JOB, EVENT, CHECKPOINT, KEY, ROLLOUT, COMPLETION = "file", "ftjob", "ftevent", "ftckpt", "key", "rollout", "cmpl"
 
 
 def new_id(prefix: str) -> str:

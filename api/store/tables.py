@@ -192,6 +192,24 @@ class Rollout(Base):
     __table_args__ = (UniqueConstraint("job_id", "step", "place"),)
 
 
+class Completion(Base):
+    """A model that is asked, until its answer has been fetched; kept for an hour at most."""
+
+    __tablename__ = "completions"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(Identity(always=True), unique=True)
+    tenant: Mapped[str] = mapped_column(index=True)
+    model: Mapped[str]
+    base_job_id: Mapped[str | None]
+    base_step: Mapped[int | None]
+    ask: Mapped[Json]
+    state: Mapped[str] = mapped_column(index=True)
+    reply: Mapped[Json | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    taken_at: Mapped[datetime | None]
+
+
 class IdempotencyKey(Base):
     """The stored answer to a POST, for 24 hours per tenant; `response` is null while the first call still runs."""
 
