@@ -12,6 +12,8 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
+_FIRST_ROOM = 64  # positions; twice as many whenever they are full
+
 
 class PromptAttention:
     """Attention within prompts that are padded on the left; keeps the keys and values of every layer."""
@@ -124,14 +126,16 @@ class _Sharing:
 
 
 class _LayerKv:
-    """One layer's keys and values: the prompts' as they were read, the responses' in a block with room for them."""
+    """One layer's keys and values: the prompts' as they were read, the responses' in a block that grows with them."""
 
     def __init__(
         self, keys: Float[Tensor, "P k L d"], values: Float[Tensor, "P k L d"], num_rows: int, room: int
     ) -> None:
-        _, self._num_kv_heads, _, width = keys.shape
+        _, num_kv_heads, _, width = keys.shape
         self._prompt_keys, self._prompt_values = (states.flatten(0, 1) for states in (keys, values))
-        self._keys, self._values = (keys.new_empty(num_rows, self._num_kv_heads, room, width) for _ in range(2))
+        self._room = room
+        shape = (num_rows, num_kv_heads, min(room, _FIRST_ROOM), width)
+        self._keys, self._values = (keys.new_empty(shape) for _ in range(2))
         self._length = 0
 
     def move(self, sources: Int64[Tensor, " c"], targets: Int64[Tensor, " c"]) -> None:
@@ -147,6 +151,11 @@ class _LayerKv:
         sharing: _Sharing,
     ) -> Float[Tensor, "n k g d"]:
         num_rows, k, g, _ = queries.shape
+        if self._length == self._keys.shape[2]:
+            more = min(self._room, 2 * self._length) - self._length
+            self._keys, self._values = (
+                functional.pad(states[:num_rows], (0, 0, 0, more)) for states in (self._keys, self._values)
+            )
         self._keys[:num_rows, :, self._length] = key
         self._values[:num_rows, :, self._length] = value
         self._length += 1

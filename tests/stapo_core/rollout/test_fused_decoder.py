@@ -73,7 +73,7 @@ def test_in_half_precision_it_stays_as_near_the_exact_logits_as_the_model_does()
 @pytest.mark.parametrize("name", FUSED)
 def test_tokens_are_those_of_the_models_own_forward(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(name)
-    drawer = TransformersSampler(model, make_tokenizer(), max_response_tokens=40)
+    drawer = TransformersSampler(model, make_tokenizer(), max_response_tokens=80)
     prompts, draw = make_prompts(5, 9, 5, 7, 3), Draw(seed=9, step=1, num_samples=8, temperature=1.0)
     ours = drawer.sample(prompts, draw)
     generic = "stapo_core.rollout.transformers_sampler.open_decoders"
