@@ -99,6 +99,15 @@ def number(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}g}"
 
 
+def count(value: float) -> str:
+    """A large count in the unit that fits: 950, 12.3k, 4.6M, 1.2G."""
+    for unit in ("", "k", "M"):
+        if value < 1000:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g}G"
+
+
 def size(num_bytes: int) -> str:
     """Bytes in the unit that fits: 900 B, 3.2 MB."""
     value = float(num_bytes)

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
-from dashboard import formats, forms, notices, service
+from dashboard import formats, forms, notices, previews, service
 from dashboard.forms import Setting, Variant
 
 JsonObject = dict[str, Any]
@@ -47,6 +47,12 @@ def page() -> None:
             training = _file("Training problems", "training", uploaded)
         with right:
             validation = _file("Validation problems (optional)", "validation", uploaded)
+        if training is not None:
+            with left:
+                previews.file_report(training, against=validation)
+        if validation is not None:
+            with right:
+                previews.file_report(validation)
     grader, config = _reward(), _method()
     files = {"training_file": training, "validation_file": validation}
     body = forms.job_body(model=model, files=files, grader=grader, config=config, name=name)
@@ -180,14 +186,24 @@ def _real(setting: Setting, common: JsonObject) -> float | None:
 
 
 def _submit(body: JsonObject, *, is_ready: bool) -> None:
-    if st.button("Submit", type="primary", icon=":material/rocket_launch:", disabled=not is_ready, key="submit"):
-        try:
-            with service.api() as client:
-                job = client.create_job(body)
-        except (ApiUnreachable, ApiError) as error:
-            _refused(error)
-        else:
-            st.switch_page("views/run.py", query_params={"run": job["id"]})
+    with st.container(horizontal=True):
+        is_sent = st.button(
+            "Submit", type="primary", icon=":material/rocket_launch:", disabled=not is_ready, key="submit"
+        )
+        is_tried = st.button(
+            "Dry run",
+            icon=":material/science:",
+            disabled=not is_ready,
+            key="dry_run",
+            help="Checks the whole request, resolves every default and says what it will take. Nothing is queued.",
+        )
+    if is_sent:
+        _create(body)
+    if is_tried:
+        _try(body)
+    asked, preview = st.session_state.get("preview", (None, None))
+    if preview is not None and asked == body:
+        previews.plan(preview)
     if not is_ready:
         st.caption("A run needs a file of training problems.")
     with st.expander("The same request elsewhere"):
@@ -195,6 +211,24 @@ def _submit(body: JsonObject, *, is_ready: bool) -> None:
         shell.code(forms.as_curl(body, service.public_api_url()), language="shell")
         python.code(forms.as_python(body, service.public_api_url()), language="python")
         raw.code(json.dumps(body, indent=2, ensure_ascii=False), language="json")
+
+
+def _create(body: JsonObject) -> None:
+    try:
+        with service.api() as client:
+            job = client.create_job(body)
+    except (ApiUnreachable, ApiError) as error:
+        _refused(error)
+    else:
+        st.switch_page("views/run.py", query_params={"run": job["id"]})
+
+
+def _try(body: JsonObject) -> None:
+    try:
+        with service.api() as client:
+            st.session_state["preview"] = (body, client.preview_job(body))
+    except (ApiUnreachable, ApiError) as error:
+        _refused(error)
 
 
 def _refused(error: ApiError | ApiUnreachable) -> None:

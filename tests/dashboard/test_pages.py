@@ -291,3 +291,22 @@ def test_a_run_is_forked_from_a_checkpoint_with_what_was_changed(feed: Feed) -> 
     assert config["algorithm"]["tau_p"] == 0.01
     assert config["optimizer"]["weight_decay"] == 0.2
     assert config["num_steps"] == 40
+
+
+def test_a_file_is_reported_on_and_a_dry_run_shows_the_plan_and_queues_nothing(feed: Feed, tmp_path: Path) -> None:
+    problems = tmp_path / "doubtful.jsonl"
+    problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 3 + '{"prompt": "22+1=", "answer": "23"}\n' * 5)
+    file_id = feed.client.upload_file(problems)["id"]
+    before = feed.client.list_jobs()["data"][:1]
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+
+    app.selectbox(key="training_file").select(file_id).run()
+    app.number_input(key="train_batch_num_prompts").set_value(4).run()
+    app.button(key="dry_run").click().run()
+
+    assert not app.exception
+    assert "8 rows · 6 with a prompt that stands above already" in texts(app).replace("\\", "")
+    assert list(app.dataframe[0].value["Line"]) == [2, 3, 5, 6, 7, 8]
+    plan = {metric.label: metric.value for metric in app.metric}
+    assert (plan["Steps"], plan["Responses a step"]) == ("2", "32")  # 8 rows by 4 a step, 8 answers each
+    assert feed.client.list_jobs()["data"][:1] == before
