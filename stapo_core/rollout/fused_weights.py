@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 from jaxtyping import Float
+from peft.tuners import lora
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -28,7 +29,7 @@ Product: TypeAlias = Callable[[Tensor], Tensor]
 
 
 def can_fuse(model: PreTrainedModel) -> bool:
-    """Whether the model is what its class says and nothing more: no adapters, hooks, quantised layers or windows."""
+    """Whether the model is what its class says and nothing more: no hooks, quantised layers, windows or such."""
     config = model.config
     if type(model).__name__ not in ARCHITECTURES or config.hidden_act != "silu":
         return False
@@ -39,9 +40,19 @@ def can_fuse(model: PreTrainedModel) -> bool:
     if config.rope_parameters["rope_type"] not in _STATIC_ROPES:
         return False
     projections = [module for name, module in model.named_modules() if name.endswith(_PROJECTIONS)]
-    is_plain = all(type(module) in (nn.Linear, products.Linear) for module in projections)
+    is_plain = all(_is_plain(module) for module in projections)
     is_hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     return is_plain and not is_hooked and len({parameter.dtype for parameter in model.parameters()}) == 1
+
+
+def _is_plain(layer: Any) -> bool:
+    """One matrix, or one with low-rank adapters that can be added to it without rounding them away."""
+    if type(layer) is lora.Linear:
+        is_vanilla = not layer.lora_variant and not any(layer.lora_bias.values())
+        is_live = not layer.merged and not layer.disable_adapters
+        is_exact = layer.weight.dtype == torch.float32  # a small product added to bfloat16 would be lost
+        return is_vanilla and is_live and is_exact and _is_plain(layer.base_layer)
+    return type(layer) in (nn.Linear, products.Linear)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +110,7 @@ class FusedWeights:
 
 def _fuse(*layers: Any) -> Product:
     """The layers as one product, their outputs side by side; on a CPU in oneDNN's own layout."""
-    weight = torch.cat([layer.weight.detach() for layer in layers])
+    weight = torch.cat([_weight(layer) for layer in layers])
     biases = [layer.bias.detach() for layer in layers if layer.bias is not None]
     bias = torch.cat(biases) if biases else None
     if weight.device.type != "cpu" or not _can_pack():
@@ -107,6 +118,15 @@ def _fuse(*layers: Any) -> Product:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight)
     multiply = torch.ops.mkldnn._linear_pointwise
     return lambda states: multiply(states, packed, bias, "none", [], "")
+
+
+def _weight(layer: Any) -> Float[Tensor, "out in"]:
+    """With what its adapters add."""
+    weight: Tensor = layer.weight.detach()
+    if isinstance(layer, lora.Linear):
+        for name in set(layer.active_adapters) & set(layer.lora_A):
+            weight = weight + layer.get_delta_weight(name).detach()
+    return weight
 
 
 def _can_pack() -> bool:

@@ -124,8 +124,33 @@ def test_linear_layers_that_only_multiply_otherwise_are_fused() -> None:
     assert can_fuse(model)
 
 
-def _add_adapters(model: PreTrainedModel) -> None:
-    peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+def _add_adapters(model: PreTrainedModel, **settings: bool) -> None:
+    config = peft.LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", **settings)
+    peft.get_peft_model(model, config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "lora_" in name:
+                parameter.normal_(std=0.1)
+
+
+@pytest.mark.parametrize("name", ["qwen2", "qwen3"])
+def test_low_rank_adapters_are_decoded_with_the_weights_they_adapt(name: str) -> None:
+    model = make_model(name)
+    without = torch.cat(walk(ModelDecoder(model)))
+    _add_adapters(model)
+    assert can_fuse(model)
+    expected = torch.cat(walk(ModelDecoder(model)))
+    assert (torch.cat(walk(fused(model))) - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (without - expected).abs().max() > 1e-2
+
+
+def _add_weighted_adapters(model: PreTrainedModel) -> None:
+    _add_adapters(model, use_dora=True)
+
+
+def _add_adapters_in_half_precision(model: PreTrainedModel) -> None:
+    _add_adapters(model)
+    model.to(torch.bfloat16)
 
 
 def _hook(model: PreTrainedModel) -> None:
@@ -140,7 +165,9 @@ def _stretch(model: PreTrainedModel) -> None:
     model.config.rope_parameters = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 2.0}
 
 
-@pytest.mark.parametrize("change", [_add_adapters, _hook, _mix_precisions, _stretch])
+@pytest.mark.parametrize(
+    "change", [_add_weighted_adapters, _add_adapters_in_half_precision, _hook, _mix_precisions, _stretch]
+)
 def test_a_model_that_does_more_than_its_class_says_is_not_fused(change: object) -> None:
     model = make_model("qwen3")
     change(model)  # type: ignore[operator]
