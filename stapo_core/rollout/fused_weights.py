@@ -39,9 +39,13 @@ def can_fuse(model: PreTrainedModel) -> bool:
         return False
     if config.rope_parameters["rope_type"] not in _STATIC_ROPES:
         return False
-    projections = [module for name, module in model.named_modules() if name.endswith(_PROJECTIONS)]
-    is_plain = all(_is_plain(module) for module in projections)
-    is_hooked = any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    modules = dict(model.named_modules())
+    is_plain = all(_is_plain(module) for name, module in modules.items() if name.endswith(_PROJECTIONS))
+    is_plain &= all(
+        type(module).__name__.endswith("RMSNorm") for name, module in modules.items() if name.endswith("norm")
+    )
+    is_plain &= type(model.model.embed_tokens) is nn.Embedding
+    is_hooked = any(module._forward_hooks or module._forward_pre_hooks for module in modules.values())
     return is_plain and not is_hooked and len({parameter.dtype for parameter in model.parameters()}) == 1
 
 

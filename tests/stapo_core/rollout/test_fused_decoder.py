@@ -148,6 +148,15 @@ def _add_weighted_adapters(model: PreTrainedModel) -> None:
     _add_adapters(model, use_dora=True)
 
 
+def _adapt_embeddings(model: PreTrainedModel) -> None:
+    peft.get_peft_model(model, peft.LoraConfig(r=2, target_modules=["embed_tokens"], task_type="CAUSAL_LM"))
+
+
+def _copy_a_norm_for_training(model: PreTrainedModel) -> None:
+    config = peft.LoraConfig(r=2, target_modules=["q_proj"], modules_to_save=["norm"], task_type="CAUSAL_LM")
+    peft.get_peft_model(model, config)
+
+
 def _add_adapters_in_half_precision(model: PreTrainedModel) -> None:
     _add_adapters(model)
     model.to(torch.bfloat16)
@@ -166,7 +175,16 @@ def _stretch(model: PreTrainedModel) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [_add_weighted_adapters, _add_adapters_in_half_precision, _hook, _mix_precisions, _stretch]
+    "change",
+    [
+        _add_weighted_adapters,
+        _adapt_embeddings,
+        _copy_a_norm_for_training,
+        _add_adapters_in_half_precision,
+        _hook,
+        _mix_precisions,
+        _stretch,
+    ],
 )
 def test_a_model_that_does_more_than_its_class_says_is_not_fused(change: object) -> None:
     model = make_model("qwen3")
