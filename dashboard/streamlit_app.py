@@ -33,6 +33,13 @@ page = st.navigation(
             help="The tokens of a recorded step: which were silenced, why, and what other thresholds would silence.",
         ),
         st.Page(
+            "views/quadrants.py",
+            title="Quadrants",
+            icon=":material/grid_view:",
+            url_path="quadrants",
+            help="Probability against entropy of the tokens of a recorded step, by the sign of the advantage.",
+        ),
+        st.Page(
             "views/compare.py",
             title="Compare",
             icon=":material/stacked_line_chart:",

@@ -1,0 +1,104 @@
+"""Which run and which of its recorded steps a page looks into: chosen at its top, named in the URL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import formats, microscope, recordings, service
+from dashboard.recordings import Step
+
+JsonObject = dict[str, Any]
+_LIMIT = 100
+
+
+def choose(title: str) -> tuple[JsonObject, Step] | None:
+    """Draws the title with the choice; None, and said why, where there is nothing to look into.
+
+    Raises ApiError and ApiUnreachable.
+    """
+    jobs = _jobs()
+    job = _chosen(jobs)
+    if job is None:
+        st.title(title)
+        st.info("No run yet. Once one records its responses, every token can be looked at here.")
+        return None
+    step = _step(title, job, jobs)
+    if step is None:
+        _nothing_recorded(job)
+        return None
+    return job, step
+
+
+def _jobs() -> dict[str, JsonObject]:
+    """The newest runs by their ids, and the one that the URL names."""
+    named = st.query_params.get("run")
+    with service.api() as client:
+        jobs = {job["id"]: job for job in client.list_jobs(limit=_LIMIT)["data"]}
+        if named and named not in jobs:
+            jobs[named] = client.get_job(named)
+    return jobs
+
+
+def _chosen(jobs: dict[str, JsonObject]) -> JsonObject | None:
+    """The run of the URL, else the newest that has recorded something; None while there is none at all."""
+    recorded = [job_id for job_id, job in jobs.items() if microscope.recorded_steps(job)]
+    return jobs.get(st.query_params.get("run") or next(iter([*recorded, *jobs]), ""))
+
+
+def _step(title: str, job: JsonObject, jobs: dict[str, JsonObject]) -> Step | None:
+    """The title with the choice of run and step; the step is the recorded one nearest to the URL's."""
+    steps = microscope.recorded_steps(job)
+    wanted = st.query_params.get("step", "")
+    step = microscope.nearest(steps, int(wanted)) if steps and wanted.isdigit() else next(reversed(steps), None)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.title(title, width="content", anchor=False)
+        _choice_of_run(job, jobs)
+        st.page_link("views/run.py", label="Its curves", icon=":material/monitoring:", query_params={"run": job["id"]})
+        st.space("stretch")
+        if step is not None and len(steps) > 1:
+            key = f"step-{job['id']}-{step}"
+            st.select_slider("Step", steps, value=step, key=key, on_change=_choose_step, args=(job, key), width=420)
+    return None if step is None else recordings.step_of(job, step)
+
+
+def _choice_of_run(job: JsonObject, jobs: dict[str, JsonObject]) -> None:
+    key = f"run-{job['id']}"
+    st.selectbox(
+        "Run",
+        list(jobs),
+        index=list(jobs).index(job["id"]),
+        format_func=lambda job_id: f"{formats.run_name(jobs[job_id])} · {job_id[-6:]}",
+        key=key,
+        on_change=lambda: go(run=st.session_state[key], step=None, response=None, token=None),
+        label_visibility="collapsed",
+        width=240,
+    )
+
+
+def _choose_step(job: JsonObject, key: str) -> None:
+    go(run=job["id"], step=str(st.session_state[key]), response=None, token=None)
+
+
+def go(**query: str | None) -> None:
+    """Changes what the URL names; the page is drawn anew for it."""
+    for name, value in query.items():
+        if value is None:
+            st.query_params.pop(name, None)
+        else:
+            st.query_params[name] = value
+
+
+def _nothing_recorded(job: JsonObject) -> None:
+    every = microscope.train_config(job).get("record_rollouts_every") or 0
+    if not every:
+        st.info("This run records no responses: its `record_rollouts_every` is 0.", icon=":material/visibility_off:")
+    elif job["state"] in formats.ENDED:
+        st.info(f"This run ended before step {every:,}, the first that it would have recorded.")
+    else:
+        st.info(
+            f"The first recorded step will be step {every:,}; the run is at step {int(job.get('step') or 0):,}.",
+            icon=":material/hourglass_empty:",
+        )
+        st.button("Look again", icon=":material/refresh:")
