@@ -1,4 +1,4 @@
-"""The trainer as a process: `python -m stapo_core RUN_DIR [--die-with-parent]`.
+"""The trainer as a process: `python -m stapo_core RUN_DIR [--die-with-parent]`, or several under `torchrun -m`.
 
 Knows signals, the lock, the parent and exit codes; everything it learns about the run goes into events.
 """
@@ -65,20 +65,22 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.run_dir.is_dir():
         print(f"{options.run_dir} is not a folder", file=sys.stderr)  # noqa: T201  # there is no spool to write to
         return EXIT_BAD_CONFIG
-    lock = take_lock(options.run_dir / "lock")
+    rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
+    mark = "" if rank == 0 else f"-{rank}"  # events and lock are rank 0's; what the others say is for their eyes alone
+    lock = take_lock(options.run_dir / f"lock{mark}")
     if lock is None:
         print(f"another trainer holds {options.run_dir}", file=sys.stderr)  # noqa: T201  # the spool is the other's
         return EXIT_FENCED
-    spool = Spool(options.run_dir / "events.jsonl")
+    spool = Spool(options.run_dir / f"events{mark}.jsonl")
     try:
-        return _run(options.run_dir, spool, should_stop)
+        return _run(options.run_dir, spool, should_stop, rank, size)
     finally:
         spool.sync()
         spool.close()
         os.close(lock)
 
 
-def _run(run_dir: Path, spool: Spool, should_stop: StopFlag) -> int:
+def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: int) -> int:
     try:
         config = RunConfig.model_validate_json((run_dir / "config.json").read_bytes())
     except FileNotFoundError:
@@ -89,14 +91,17 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag) -> int:
 
     # Imported only now: a config that cannot be read is refused without the seconds that torch takes to load.
     from stapo_core.build import BadInput, build
+    from stapo_core.distributed import connect, disconnect
     from stapo_core.learner import Diverged
     from stapo_core.train import train
 
     stage: Stage = "loading"
     run = None
     try:
-        run = build(config, run_dir.absolute(), spool=spool, should_stop=should_stop)
+        ranks = connect(rank, size)
+        run = build(config, run_dir.absolute(), spool=spool, should_stop=should_stop, ranks=ranks)
         outcome = train(run)
+        disconnect(ranks)
     except BadInput as error:
         return _refuse(spool, error.code, str(error), error.param)
     except Exception as error:  # the process ends here: the supervisor reads the event, the log has the trace

@@ -16,9 +16,10 @@ import transformers
 
 from stapo_core.algorithms import compose
 from stapo_core.batch import Prompt
-from stapo_core.checkpoint import Checkpoints, Saved, restore_rng
+from stapo_core.checkpoint import Checkpoints, Onlooker, Saved, find_newest, restore_rng
 from stapo_core.config import RunConfig
 from stapo_core.data import DataError, DataErrors, check_rows, read_rows
+from stapo_core.distributed import Alone, Ranks
 from stapo_core.evaluation import Evaluator, HeldOut
 from stapo_core.events import Started
 from stapo_core.graders import GraderPool, build_grader, item_fields
@@ -31,6 +32,7 @@ from stapo_core.refill import Refill, ReplaceIdle, keep_all
 from stapo_core.report import Report
 from stapo_core.rollout import Sampler
 from stapo_core.rollout.prompts import encode_prompts
+from stapo_core.rollout.ranked_sampler import RankedSampler
 from stapo_core.rollout.transformers_sampler import TransformersSampler
 from stapo_core.spool import Spool
 from stapo_core.train import Run
@@ -45,8 +47,11 @@ class BadInput(Exception):
         self.param = param
 
 
-def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callable[[], bool]) -> Run:
+def build(
+    config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callable[[], bool], ranks: Ranks | None = None
+) -> Run:
     """Builds a run, resumed from the newest checkpoint that verifies. Raises BadInput."""
+    ranks = ranks or Alone()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.use_deterministic_algorithms(device.type == "cpu")
     # Filling what is not yet written would look for a mistake of ours, at a twentieth of a step.
@@ -57,18 +62,21 @@ def build(config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callab
     pool = _graders(config)
     prompts, held_out = _prompts(config)
     num_steps = config.train.num_steps or max(1, config.num_epochs * len(prompts) // config.train.batch.num_prompts)
-    checkpoints = Checkpoints(run_dir, config.train.checkpoint, spool=spool)
-    saved = checkpoints.newest()
-    learner = _learner(config, device, saved, num_steps=num_steps, should_stop=should_stop)
-    recorder = Recorder(run_dir, learner.policy.tokenizer, every=config.train.record_rollouts_every)
+    holder = Checkpoints if ranks.rank == 0 else Onlooker
+    checkpoints = holder(run_dir, config.train.checkpoint, spool=spool)
+    saved = find_newest(checkpoints, ranks)
+    learner = _learner(config, device, saved, num_steps=num_steps, should_stop=should_stop, ranks=ranks)
+    record_every = config.train.record_rollouts_every if ranks.rank == 0 else 0
+    recorder = Recorder(run_dir, learner.policy.tokenizer, every=record_every)
     report = Report(spool, recorder)
-    sampler = _sampler(learner.policy, config, should_stop)
+    sampler = RankedSampler(_sampler(learner.policy, config, should_stop), ranks)
     algorithm = config.train.algorithm
-    grading = Grading(pool, report, Overlong(config.train.sampling.max_response_tokens, algorithm.overlong_share))
+    overlong = Overlong(config.train.sampling.max_response_tokens, algorithm.overlong_share)
+    grading = Grading(pool, report, overlong, ranks=ranks)
     evaluator = Evaluator(
         held_out,
         sampler=sampler,
-        grading=Grading(pool, report),
+        grading=Grading(pool, report, ranks=ranks),
         report=report,
         every_steps=config.train.evaluation.every_steps,
         seed=config.seed,
@@ -165,7 +173,13 @@ def _read(path: Path, param: str, config: RunConfig, tokenizer: Any) -> list[Pro
 
 
 def _learner(
-    config: RunConfig, device: torch.device, saved: Saved | None, *, num_steps: int, should_stop: Callable[[], bool]
+    config: RunConfig,
+    device: torch.device,
+    saved: Saved | None,
+    *,
+    num_steps: int,
+    should_stop: Callable[[], bool],
+    ranks: Ranks,
 ) -> Learner:
     """The learner, with the weights and the state of the checkpoint where there is one."""
     algorithm = compose(config)
@@ -189,6 +203,7 @@ def _learner(
         num_steps=num_steps,
         reference=reference,
         should_stop=should_stop,
+        ranks=ranks,
     )
     if saved:
         learner.load_state(saved.state)

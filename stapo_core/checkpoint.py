@@ -25,6 +25,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stapo_core.config import CheckpointConfig
+from stapo_core.distributed import Ranks
 from stapo_core.events import CheckpointFile, CheckpointRejected, CheckpointSaved
 from stapo_core.policy import Policy
 from stapo_core.spool import Spool
@@ -145,6 +146,33 @@ class Checkpoints:
             final=final,
             best=manifest.best,
         )
+
+
+class Onlooker(Checkpoints):
+    """The checkpoints as a rank above 0 sees them: it reads what rank 0 found and writes none."""
+
+    def save(
+        self, step: int, policy: Policy, state: TrainerState, *, final: bool = False, is_best: bool = False
+    ) -> None:
+        """Rank 0 writes it."""
+        self.saved_step = step
+
+    def mark_best(self, step: int, *, final: bool) -> None:
+        """Rank 0 marks it."""
+
+
+def find_newest(checkpoints: Checkpoints, ranks: Ranks) -> Saved | None:
+    """The checkpoint that rank 0 finds to be the newest whole one, read by every rank."""
+    folder = ranks.from_first(lambda: _folder(checkpoints.newest()))
+    if folder is None:
+        return None
+    saved = read(folder)
+    checkpoints.saved_step = saved.step
+    return saved
+
+
+def _folder(saved: Saved | None) -> Path | None:
+    return None if saved is None else saved.folder
 
 
 def write(folder: Path, step: int, policy: Policy, state: TrainerState, *, is_best: bool = False) -> Manifest:

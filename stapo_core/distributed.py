@@ -6,7 +6,8 @@ so every rank takes the same decision over the same table, and the number of ran
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -23,6 +24,10 @@ class Ranks(Protocol):
     def size(self) -> int:
         """How many they are."""
 
+    @property
+    def rank(self) -> int:
+        """This one's number, from 0."""
+
     def share(self, items: Sequence[T]) -> list[T]:
         """The items that are this rank's; each item is some rank's."""
         ...
@@ -35,11 +40,16 @@ class Ranks(Protocol):
         """The value of every rank, in order."""
         ...
 
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes; the others wait for it."""
+        ...
+
 
 class Alone:
     """One process: every share is the whole."""
 
     size = 1
+    rank = 0
 
     def share(self, items: Sequence[T]) -> list[T]:
         """All of them."""
@@ -51,6 +61,10 @@ class Alone:
     def gather(self, value: T) -> list[T]:
         """Its own value."""
         return [value]
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What it makes."""
+        return make()
 
 
 class Peers:
@@ -81,3 +95,26 @@ class Peers:
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value, group=self._group)
         return values
+
+    def from_first(self, make: Callable[[], T]) -> T:
+        """What rank 0 makes; the others wait for it."""
+        values: list[Any] = self.gather(make() if self.rank == 0 else None)
+        made: T = values[0]
+        return made
+
+
+def connect(rank: int, size: int) -> Ranks:
+    """Meets the other processes that `torchrun` has started, where there are any: over NCCL on GPUs, else gloo."""
+    if size == 1:
+        return Alone()
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", rank=rank, world_size=size)
+    return Peers()
+
+
+def disconnect(ranks: Ranks) -> None:
+    """Leaves the others, once all have come to their end."""
+    if ranks.size > 1:
+        dist.barrier()
+        dist.destroy_process_group()

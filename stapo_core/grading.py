@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from stapo_core.batch import Group
+from stapo_core.distributed import Alone, Ranks
 from stapo_core.graders import GraderPool
 from stapo_core.report import Report
 
@@ -31,14 +32,17 @@ class Overlong:
 class Grading:
     """Grades groups for training or, with no `overlong`, for evaluation."""
 
-    def __init__(self, pool: GraderPool, report: Report, overlong: Overlong | None = None) -> None:
+    def __init__(
+        self, pool: GraderPool, report: Report, overlong: Overlong | None = None, *, ranks: Ranks | None = None
+    ) -> None:
         self._pool = pool
         self._report = report
         self._overlong = overlong
+        self._ranks: Ranks = ranks or Alone()
 
     def grade(self, groups: Sequence[Group], step: int) -> list[Group]:
-        """The same groups with one reward per response."""
-        graded = self._pool.grade(groups)
+        """The same groups with one reward per response; rank 0 judges for all, so that no two verdicts differ."""
+        graded = self._ranks.from_first(lambda: self._pool.grade(groups))
         if errors := self._pool.take_errors():
             counts = ", ".join(f"{number} {kind}" for kind, number in sorted(errors.items()))
             self._report.warn(f"responses that could not be judged got the reward 0: {counts}", step)
