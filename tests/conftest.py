@@ -59,9 +59,9 @@ def valkey_server(session_home: Path) -> Iterator[Server]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def postgres_url(postgres_server: Server) -> str:
-    """An empty database, without a schema, that the session shares (SQLAlchemy URL)."""
+@pytest.fixture
+def empty_database(postgres_server: Server) -> str:
+    """A database of the test's own without a schema (SQLAlchemy URL)."""
     return _create_database(postgres_server.url, template="template0")
 
 

@@ -52,8 +52,9 @@ class ChildPool:
                 selector.register(child.stdout, selectors.EVENT_READ, child)
             work = _Work(deque(pairs), selector)
             while len(work.scores) < len(pairs):
-                for child in [child for child in self._children if child.is_ready and work.waiting]:
-                    child.ask(work.waiting.popleft(), self._timeout_s)
+                for child in [child for child in self._children if child.is_ready]:
+                    if work.waiting:
+                        child.ask(work.waiting.popleft(), self._timeout_s)
                 deadline = min(child.deadline for child in self._children)
                 for key, _ in selector.select(max(0.0, deadline - time.monotonic())):
                     self._hear(key.data, work)

@@ -198,10 +198,10 @@ def test_a_part_that_is_killed_comes_back(platform: RunningPlatform, program: st
 
 
 def test_servers_of_ones_own_are_used_and_ours_are_not_started(
-    launcher: Launcher, postgres_url: str, valkey_url: str
+    launcher: Launcher, empty_database: str, valkey_url: str
 ) -> None:
-    launcher.start(STAPO_DATABASE_URL=postgres_url, STAPO_BROKER_URL=valkey_url)
+    launcher.start(STAPO_DATABASE_URL=empty_database, STAPO_BROKER_URL=valkey_url)
     launcher.wait_until_ready()
     assert not any("postgres -D" in line or "valkey-server" in line for line in processes_of(launcher.home).values())
-    with psycopg.connect(postgres_url.replace("+psycopg", "")) as connection:
+    with psycopg.connect(empty_database.replace("+psycopg", "")) as connection:
         assert connection.execute("select count(*) > 0 from pg_tables where tablename = 'jobs'").fetchone() == (True,)

@@ -40,10 +40,10 @@ def test_it_says_so_when_the_database_is_away() -> None:
     assert result.stderr == "the database does not answer\n"
 
 
-def test_a_pod_waits_until_the_schema_is_that_of_its_version(fresh_database: str, postgres_url: str) -> None:
+def test_a_pod_waits_until_the_schema_is_that_of_its_version(fresh_database: str, empty_database: str) -> None:
     assert run("schema_ready.py", fresh_database).returncode == 0
 
-    empty = run("schema_ready.py", postgres_url)
+    empty = run("schema_ready.py", empty_database)
     assert empty.returncode == 1
     assert empty.stderr.startswith("the schema is at nothing, this version needs ")
 
