@@ -160,7 +160,7 @@ def _held_out(config: RunConfig, tokenizer: Any) -> list[HeldOut]:
         problems = _read(each.file, f"validation_files.{place}.file", config, tokenizer)
         limit = each.max_problems or usual.max_problems
         num_samples, temperature = each.num_samples or usual.num_samples, each.temperature or usual.temperature
-        found.append(HeldOut(each.name, problems[:limit], num_samples, temperature))
+        found.append(HeldOut(each.name, problems[:limit], num_samples, temperature, each.top_p))
     return found
 
 

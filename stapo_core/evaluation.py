@@ -12,7 +12,7 @@ from stapo_core.batch import Group, Prompt
 from stapo_core.diagnostics import Metrics
 from stapo_core.grading import Grading
 from stapo_core.report import Report, response_metrics
-from stapo_core.rollout import Draw, Sampler
+from stapo_core.rollout import Draw, Limits, Sampler
 
 _SEED_APART = 2**63
 """Lifts evaluation seeds above every training seed; each evaluation draws with the same ones, so noise is shared."""
@@ -28,6 +28,7 @@ class HeldOut:
     problems: Sequence[Prompt]
     num_samples: int
     temperature: float
+    top_p: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,8 @@ class Evaluator:
 
     def _answer(self, held_out: HeldOut, place: int, step: int) -> list[Group]:
         """Graded responses to one file; its place among the files makes its draws its own."""
-        draw = Draw(self._seed + _SEED_APART, place, held_out.num_samples, held_out.temperature)
+        limits = Limits(top_p=held_out.top_p)
+        draw = Draw(self._seed + _SEED_APART, place, held_out.num_samples, held_out.temperature, limits)
         return self._grading.grade(self._sampler.sample(held_out.problems, draw), step)
 
 

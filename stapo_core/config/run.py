@@ -152,6 +152,8 @@ class HeldOutConfig(Strict):
     """Responses per problem; that of train.evaluation when omitted."""
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
     """Softmax temperature; that of train.evaluation when omitted."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Draws from the fewest words that hold this much probability; 1 draws from all."""
     max_problems: Positive | None = None
     """Only the first so many problems are scored; that of train.evaluation when omitted."""
 

@@ -45,7 +45,7 @@ def test_each_file_is_scored_with_its_own_settings_beside_the_usual_one(
         return sample(sampler, prompts, draw)
 
     monkeypatch.setattr(TransformersSampler, "sample", sample_and_note)
-    cold = {"name": "cold", "temperature": 0.05, "num_samples": 4, "max_problems": 3}
+    cold = {"name": "cold", "temperature": 0.05, "num_samples": 4, "max_problems": 3, "top_p": 0.9}
     run_dir = with_files(make_run_folder(tmp_path, num_steps=1), cold, {"name": "usual"})
     run(run_dir)
 
@@ -56,6 +56,7 @@ def test_each_file_is_scored_with_its_own_settings_beside_the_usual_one(
     assert {"eval/cold/pass_at_2", "eval/cold/pass_at_4", "eval/cold/reward_mean"} <= first.keys()
     assert "eval/usual/pass_at_2" not in first
     assert [(draw.temperature, draw.num_samples) for draw in draws[:3]] == [(1.0, 1), (0.05, 4), (1.0, 1)]
+    assert [draw.limits.top_p for draw in draws[:3]] == [1.0, 0.9, 1.0]
     assert len({draw.response_seed(0, 0) for draw in draws[:3]}) == 3
 
 
