@@ -56,6 +56,11 @@ def run_name(job: dict[str, Any]) -> str:
     return str(job.get("name") or job.get("suffix") or job["id"][-8:])
 
 
+def run_label(job: dict[str, Any]) -> str:
+    """The run's name with the end of its id, by which it is known where names may stand twice."""
+    return f"{run_name(job)} · {job['id'][-6:]}"
+
+
 def matches(job: dict[str, Any], search: str) -> bool:
     """Whether every word of `search` occurs in the run's name, model, algorithm or id."""
     text = " ".join([run_name(job), job["model"], algorithm_of(job), job["id"]]).lower()

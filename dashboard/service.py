@@ -103,6 +103,21 @@ def _api_key() -> str:
         raise Misconfigured(f"The file that STAPO_API_KEY_FILE names cannot be read: {error}") from error
 
 
+@st.cache_data(ttl=2.0, max_entries=500, show_spinner=False)
+def job(job_id: str) -> JsonObject:
+    """A job as it is now, give or take two seconds: all open pages of it share the answer.
+
+    Raises ApiError and ApiUnreachable.
+    """
+    with api() as client:
+        return client.get_job(job_id)
+
+
+def forget_jobs() -> None:
+    """Something was done to a job: the next page asks anew."""
+    job.clear()
+
+
 def job_url(job_id: str) -> str:
     """The job's resource, as the browser reaches it."""
     return f"{public_api_url()}/v1/fine_tuning/jobs/{quote(job_id, safe='')}"
@@ -131,10 +146,10 @@ def download_url(checkpoint_id: str, ticket: Ticket, path: str | None = None) ->
     return f"{checkpoint}/{tail}?ticket={quote(ticket.text, safe='')}"
 
 
-def checkpoints(job: JsonObject) -> list[JsonObject]:
+def checkpoints(owner: JsonObject) -> list[JsonObject]:
     """The job's checkpoints, newest first, asked for anew when the job has moved; none while the API is silent."""
     try:
-        return _checkpoints(job["id"], int(job.get("step") or 0), str(job["state"]))
+        return _checkpoints(owner["id"], int(owner.get("step") or 0), str(owner["state"]))
     except (ApiError, ApiUnreachable):
         return []
 

@@ -69,7 +69,7 @@ def _choice_of_run(job: JsonObject, jobs: dict[str, JsonObject]) -> None:
         "Run",
         list(jobs),
         index=list(jobs).index(job["id"]),
-        format_func=lambda job_id: f"{formats.run_name(jobs[job_id])} · {job_id[-6:]}",
+        format_func=lambda job_id: formats.run_label(jobs[job_id]),
         key=key,
         on_change=lambda: go(run=st.session_state[key], step=None, response=None, token=None),
         label_visibility="collapsed",

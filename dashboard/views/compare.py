@@ -24,7 +24,7 @@ def page() -> None:
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=None)
         return
-    jobs = {f"{formats.run_name(job)} · {job['id'][-6:]}": job for job in listed}
+    jobs = {formats.run_label(job): job for job in listed}
     chosen = st.multiselect("Runs", list(jobs), max_selections=_MAX_RUNS, key="runs", bind="query-params")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         axis = st.segmented_control("Axis", AXES, default="Step", required=True, key="axis", bind="query-params")

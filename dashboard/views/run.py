@@ -15,9 +15,9 @@ from dashboard.charts import run_rows
 from dashboard.components.live_chart import Source, live_chart
 
 _TABS = ["Events", "Log", "Checkpoints", "Configuration", "Manifest"]
-_HEADER_S = 3.0
-_LISTS_S = 5.0
-_CHART_S = 20.0
+_HEADER_S = 5.0
+_LISTS_S = 10.0
+_CHART_S = 30.0
 _RESTING_S = 60.0
 
 JsonObject = dict[str, Any]
@@ -67,8 +67,7 @@ def _nothing(reason: str) -> None:
 
 
 def _load(job_id: str) -> JsonObject:
-    with service.api() as client:
-        job = client.get_job(job_id)
+    job = service.job(job_id)
     st.session_state[f"job:{job_id}"] = (job, time.time())
     return job
 
@@ -139,6 +138,7 @@ def _act(action: str, job_id: str) -> None:
     try:
         with service.api() as client:
             getattr(client, action)(job_id)
+        service.forget_jobs()
     except (ApiError, ApiUnreachable) as error:
         st.toast(formats.plain(str(error)), icon=":material/error:")
     else:

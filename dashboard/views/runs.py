@@ -10,7 +10,8 @@ import streamlit as st
 from client.http import ApiError, ApiUnreachable
 from dashboard import formats, notices, service, tables
 
-_REFRESH_S = 3.0
+_REFRESH_S = 5.0
+_MOST_COMPARED = 6
 _PAGE = 50
 _STATUSES = ["running", "queued", "paused", "succeeded", "failed", "cancelled"]
 
@@ -58,16 +59,35 @@ def listing() -> None:
     if not found:
         _empty(status, st.session_state.get("search"))
         return
-    _summary(found)
+    _summary(found, jobs["data"])
     _table(found, curves)
     if jobs["has_more"]:
         st.caption(f"The newest {_PAGE} runs are shown; narrow them down with the filter.")
 
 
-def _summary(jobs: list[dict[str, Any]]) -> None:
-    active = [job for job in jobs if job["state"] not in formats.ENDED]
+def _summary(shown: list[dict[str, Any]], known: list[dict[str, Any]]) -> None:
+    active = [job for job in shown if job["state"] not in formats.ENDED]
     waiting = sum(job["state"] == "queued" for job in active)
-    st.caption(f"{len(jobs)} shown · {len(active) - waiting} at work · {waiting} waiting · open one by its name")
+    picked = [job for job in known if job["id"] in st.session_state.get("picked", [])]
+    # The button stands on the left: the table's own toolbar comes up over its right end.
+    with st.container(horizontal=True, vertical_alignment="center"):
+        is_wanted = st.button(
+            f"Compare {len(picked)}" if picked else "Compare",
+            icon=":material/stacked_line_chart:",
+            disabled=not 2 <= len(picked) <= _MOST_COMPARED,
+            key="compare",
+        )
+        st.caption(
+            f"{len(shown)} shown · {len(active) - waiting} at work · {waiting} waiting · "
+            "open one by its name, tick two to six to compare them"
+        )
+    if is_wanted:
+        st.switch_page("views/compare.py", query_params={"runs": [formats.run_label(job) for job in picked]})
+
+
+def _pick(job_ids: list[str]) -> None:
+    """Keeps what was ticked by id: rows move when runs are added."""
+    st.session_state["picked"] = [job_ids[row] for row in st.session_state["runs"]["selection"]["rows"]]
 
 
 def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]) -> None:
@@ -75,7 +95,7 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
         tables.runs(jobs, curves, now=time.time()),
         column_config={
             "Run": st.column_config.ButtonColumn(
-                "Run", type="tertiary", alignment="left", pinned=True, key="open_run", width=125
+                "Run", type="tertiary", alignment="left", pinned=True, key="open_run", width=118
             ),
             "State": st.column_config.MultiselectColumn(
                 "State",
@@ -83,12 +103,12 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
                 color=[look.color for look in formats.STATES.values()],
                 width=98,
             ),
-            "Model": st.column_config.TextColumn(width=112),
+            "Model": st.column_config.TextColumn(width=104),
             "Algorithm": st.column_config.TextColumn(width=70),
             "Progress": st.column_config.ProgressColumn(
-                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=96
+                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=82
             ),
-            "Step": st.column_config.TextColumn(width=94, alignment="right"),
+            "Step": st.column_config.TextColumn(width=84, alignment="right"),
             "Time left": st.column_config.TextColumn(width=82, alignment="right"),
             "Reward": st.column_config.NumberColumn(format="%.3f", width=62),
             "Reward curve": st.column_config.LineChartColumn("", width=84),
@@ -101,6 +121,8 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
         },
         hide_index=True,
         key="runs",
+        on_select=lambda: _pick([job["id"] for job in jobs]),
+        selection_mode="multi-row",
         height="content",
         row_height=38,
         placeholder="–",

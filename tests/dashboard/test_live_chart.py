@@ -6,6 +6,7 @@ import hashlib
 import re
 
 import httpx2
+import pytest
 from playwright.sync_api import Page, expect
 
 from api.lifecycle import JobState
@@ -31,6 +32,10 @@ def zoom_of(page: Page) -> str:
     """The stretch that is shown, once there is one."""
     expect(page.locator(ENTROPY)).to_have_attribute("data-zoom", re.compile(r"^\d.*:\d"))
     return page.locator(ENTROPY).get_attribute("data-zoom") or ""
+
+
+def edges_of(zoom: str) -> list[float]:
+    return [float(edge) for edge in zoom.split(":")]
 
 
 def drag(page: Page, panel: str, start: float, end: float) -> None:
@@ -272,10 +277,50 @@ def test_a_run_is_opened_from_the_list_by_its_link(page: Page, dashboard_url: st
     box = table.bounding_box()
     assert box is not None
 
-    page.mouse.click(box["x"] + 40, box["y"] + 54)  # the first row's name; the grid is drawn on a canvas
+    page.mouse.click(box["x"] + 80, box["y"] + 54)  # the first row's name; the grid is drawn on a canvas
 
     expect(page).to_have_url(re.compile(rf"/run\?run={run.id}$"))
     expect_points(page, ENTROPY, 3)
+
+
+def test_runs_that_are_ticked_in_the_list_are_compared(page: Page, dashboard_url: str, feed: Feed) -> None:
+    runs = [feed.begin(f"ticked-{number}") for number in range(2)]
+    for run in runs:
+        run.take_steps(3)
+    page.goto(f"{dashboard_url}/?search=ticked")
+    table = page.get_by_test_id("stDataFrame")
+    expect(table).to_be_visible()
+    box = table.bounding_box()
+    assert box is not None
+
+    for row in range(2):
+        page.mouse.click(box["x"] + 20, box["y"] + 54 + 38 * row)
+    page.get_by_role("button", name="Compare 2").click()
+
+    expect(page).to_have_url(re.compile(r"/compare\?runs="))
+    for run in runs:
+        expect(page.get_by_text(f"{run.id[-6:]}").first).to_be_visible()
+
+
+def test_a_link_reproduces_zoom_axis_and_smoothing(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("linked")
+    run.take_steps(20)
+    open_run(page, dashboard_url, run.id)
+    expect_points(page, ENTROPY, 20)
+    drag(page, ENTROPY, 0.4, 0.7)
+    zoom = zoom_of(page)
+    address = page.url
+
+    page.goto("about:blank")
+    page.goto(address.replace("zoom=", "smoothing=0.9&zoom="))
+
+    expect_points(page, ENTROPY, 20)
+    assert [float(edge) for edge in zoom_of(page).split(":")] == pytest.approx(
+        [float(e) for e in zoom.split(":")], 0.01
+    )
+    expect(page.locator(".smoothing output")).to_have_text("0.9")
+    page.locator(f"{MASK} canvas.overlay").dblclick()
+    expect(page).not_to_have_url(re.compile("zoom="))
 
 
 def test_the_system_page_says_what_is_not_well(page: Page, dashboard_url: str) -> None:

@@ -1,5 +1,6 @@
 // The board of panels of one run page: one stream, one view (range, axis, smoothing, crosshair) shared by all panels.
 
+import { readView, withView } from "./address.js";
 import { element } from "./canvas.js";
 import { Panel } from "./panel.js";
 import { RunData } from "./run_data.js";
@@ -23,7 +24,8 @@ export class Board {
     this.root = root;
     this.data = new RunData();
     this.checkpoints = config.checkpoints;
-    this.view = { range: null, axis: "step", smoothing: 0.7, cursor: null, selection: null };
+    const known = { axes: Object.keys(AXES), smoothings: SMOOTHINGS };
+    this.view = { cursor: null, selection: null, ...readView(location.search, known) };
     this.theme = readTheme(root);
     this.buildToolbar();
     this.panels = config.rows.flatMap((row) => this.buildRow(row));
@@ -76,6 +78,7 @@ export class Board {
     this.reset.type = "button";
     this.reset.title = "Undo the zoom (double-click on a chart, or the key 0)";
     this.reset.onclick = () => this.zoom(null);
+    this.reset.classList.toggle("offered", this.view.range !== null);
     return this.reset;
   }
 
@@ -110,6 +113,7 @@ export class Board {
     input.oninput = () => {
       this.view.smoothing = SMOOTHINGS[input.value];
       value.textContent = this.view.smoothing;
+      this.tell();
       this.redraw();
     };
     label.append(element("span", "", "Smoothing"), input, value);
@@ -182,8 +186,15 @@ export class Board {
   zoom(range) {
     this.view.range = range && this.bounded(range);
     this.reset.classList.toggle("offered", this.view.range !== null);
+    this.tell();
     this.redraw();
     this.refine();
+  }
+
+  /** Names the view in the page's address. */
+  tell() {
+    const address = withView(location.href, this.view);
+    if (address !== location.href) history.replaceState(history.state, "", address);
   }
 
   bounded([from, to]) {
