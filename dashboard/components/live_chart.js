@@ -7,7 +7,7 @@ async function load(folder, files) {
   return import(`${folder}/board.js`);
 }
 
-export default function ({ data, parentElement }) {
+export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".board");
   const mounted = boards.get(parentElement);
   if (mounted) {
@@ -19,7 +19,7 @@ export default function ({ data, parentElement }) {
     const folder = new URL("app/static/live_chart", document.baseURI).href;
     load(folder, data.files).then(
       ({ Board }) => {
-        if (boards.get(parentElement) === entry) entry.board = new Board(root, entry.config);
+        if (boards.get(parentElement) === entry) entry.board = new Board(root, entry.config, (state) => setTriggerValue("state", state));
       },
       (error) => {
         root.textContent = `The charts could not be loaded: ${error.message}. Reload the page.`;

@@ -5,6 +5,7 @@ Knows how to hand the browser what it needs: the address, a short-lived ticket, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -33,19 +34,26 @@ class Source:
     """Whether more points may come; a run that has ended is drawn without a stream."""
     step: int
     """How far the run has come: of a long one the newest steps are asked for first."""
+    state: str = ""
+    """The run's state as the page shows it."""
     tokens: str = ""
     """The page that shows the tokens of a step (`&step=` is added); empty where none are recorded."""
 
 
-def live_chart(source: Source, rows: list[Row], *, checkpoints: list[int], key: str) -> None:
-    """Mounts the board, or tells the mounted one what is new: the ticket, the steps of checkpoints."""
+def live_chart(
+    source: Source, rows: list[Row], *, checkpoints: list[int], on_moved: Callable[[], None], key: str
+) -> None:
+    """Mounts the board, or tells the mounted one what is new: the ticket, the steps of checkpoints.
+
+    `on_moved` is called when the stream has told of another state of the run.
+    """
     data = {
         "source": {**asdict(source), "keys": keys_of(rows)},
         "rows": [asdict(row) for row in rows],
         "checkpoints": checkpoints,
         "files": sorted(path.name for path in _MODULES.glob("*.js")),
     }
-    _renderer()(key=key, data=data)
+    _renderer()(key=key, data=data, on_state_change=on_moved)
 
 
 @cache

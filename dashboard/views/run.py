@@ -15,8 +15,8 @@ from dashboard.charts import run_rows
 from dashboard.components.live_chart import Source, live_chart
 
 _TABS = ["Events", "Log", "Checkpoints", "Configuration", "Manifest"]
-_HEADER_S = 5.0
-_LISTS_S = 10.0
+_HEADER_S = 10.0  # the stream tells of a new state at once; the rest of the header may lag
+_LISTS_S = 20.0
 _CHART_S = 30.0
 _RESTING_S = 60.0
 
@@ -179,6 +179,8 @@ def _trouble(job: JsonObject) -> None:
 
 def curves(job_id: str) -> None:
     """The board of live curves. It reruns now and then to hand the browser a fresh ticket and new checkpoints."""
+    if st.session_state.pop("moved", False):
+        st.rerun()  # the stream has told of another state: the whole page shows it
     job = st.session_state[f"job:{job_id}"][0]
     try:
         ticket = service.ticket_for(job_id)
@@ -197,12 +199,19 @@ def curves(job_id: str) -> None:
             ticket.text,
             active=is_active,
             step=int(job["step"] or 0),
+            state=job["state"],
             tokens=f"tokens?run={quote(job_id)}" if every else "",
         ),
         run_rows(formats.algorithm_config(job)),
         checkpoints=sorted(checkpoint["step_number"] for checkpoint in saved),
+        on_moved=_moved,
         key=f"board-{job_id}",
     )
+
+
+def _moved() -> None:
+    service.forget_jobs()
+    st.session_state["moved"] = True
 
 
 page()

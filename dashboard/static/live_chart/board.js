@@ -19,9 +19,10 @@ const STATUS = {
 };
 
 export class Board {
-  /** `config`: source{url, ticket, active, keys}, rows[{title, panels}], checkpoints[steps]. */
-  constructor(root, config) {
+  /** `config`: source{url, ticket, active, state, keys}, rows[{title, panels}], checkpoints[steps]; `moved(state)` hears of another state. */
+  constructor(root, config, moved) {
     this.root = root;
+    this.moved = moved;
     this.data = new RunData();
     this.checkpoints = config.checkpoints;
     const known = { axes: Object.keys(AXES), smoothings: SMOOTHINGS };
@@ -34,7 +35,7 @@ export class Board {
       rows: (rows) => this.take(rows),
       earlier: (rows) => this.takeEarlier(rows),
       status: (word, detail) => this.showStatus(word, detail),
-      state: ({ state }) => (root.dataset.state = state),
+      state: ({ state }) => this.takeState(state),
     });
     this.redraw();
   }
@@ -142,6 +143,12 @@ export class Board {
   takeEarlier(rows) {
     this.data.fill(rows);
     this.redraw();
+  }
+
+  takeState(state) {
+    const last = this.root.dataset.state ?? this.stream?.source.state;
+    this.root.dataset.state = state;
+    if (last !== undefined && state !== last) this.moved(state);
   }
 
   showStatus(word, detail = "") {
