@@ -84,9 +84,9 @@ def find_step(session: Session, job: Job, step: int | None) -> int:
     query = select(func.max(Rollout.step)).where(Rollout.job_id == job.id)
     found = session.scalar(query if step is None else query.where(Rollout.step == step))
     if found is None:
-        which = "No step" if step is None else f"Step {step}"
+        which = "No step of this job has" if step is None else f"Step {step} of this job has not"
         raise NotFound(
-            f"{which} of this job has been recorded; config.record_rollouts_every says which steps are.",
+            f"{which} been recorded; config.record_rollouts_every says which steps are.",
             code="step_not_recorded",
             param=None if step is None else "step",
         )
