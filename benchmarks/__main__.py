@@ -1,4 +1,7 @@
-"""The commands: `python -m benchmarks` measures all that fits into some minutes, its sub-commands one thing each."""
+"""The commands: `python -m benchmarks` measures all that fits into some minutes, its sub-commands one thing each.
+
+`gpu` stands apart: it wants a GPU, and none of the peers.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Runs what is asked for; 1 when an oracle disagrees."""
+    """Runs what is asked for; 1 when an oracle disagrees, 2 when a GPU is wanted and not there."""
     asked = _parse()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: threads that spin would count as work
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
+    if asked.command == "gpu":
+        return _gpu(asked)
     from benchmarks import diagnostics, oracles, token_stats, trainer
 
     wants = [asked.command] if asked.command != "all" else ["oracles", "token_stats", "diagnostics", "trainer"]
@@ -33,9 +38,20 @@ def main() -> int:
     return code
 
 
+def _gpu(asked: argparse.Namespace) -> int:
+    os.environ["TRITON_INTERPRET"] = "1" if asked.device == "cpu" else "0"  # read when the kernel is made
+    if asked.device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the trainer takes a GPU wherever it sees one
+    from benchmarks import gpu
+
+    return gpu.main(
+        asked.device, small=asked.small, num_steps=asked.steps, num_rounds=asked.rounds, threads=asked.threads
+    )
+
+
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles")
+    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles", "gpu")
     parser.add_argument("command", nargs="?", default="all", choices=commands)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; more than one needs an idle machine")
     parser.add_argument("--size", choices=("tiny", "42m"), help="trainer, diagnostics: one size alone")
@@ -48,7 +64,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="trainer: both sizes and all workloads, half an hour")
     parser.add_argument("--tokens", type=int, default=8192, help="token_stats: the size that ours is measured at")
     parser.add_argument("--naive-tokens", type=int, default=512, help="token_stats: the size that both are measured at")
-    return parser.parse_args()
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="gpu: cpu needs --small")
+    parser.add_argument("--small", action="store_true", help="gpu: toy sizes, to try the code out")
+    asked = parser.parse_args()
+    if asked.command == "gpu" and asked.device == "cpu" and not asked.small:
+        parser.error("the interpreter would take hours at full size: add --small")
+    if asked.command == "gpu" and asked.steps is not None and asked.steps < 2:
+        parser.error("the first step is dropped: --steps must be at least 2")
+    return asked
 
 
 def _plans(asked: argparse.Namespace) -> list[Plan]:
