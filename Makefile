@@ -35,7 +35,7 @@ bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(VENV)-verl build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
 # The override keeps torchvision, torchaudio and torchcodec out: their CUDA builds break a CPU torch.
 $(INSTALLED): pyproject.toml constraints.txt deploy/override.txt

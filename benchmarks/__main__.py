@@ -22,6 +22,10 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
     if asked.command == "gpu":
         return _gpu(asked)
+    if asked.verl:
+        from benchmarks import oracles_verl
+
+        return oracles_verl.main()
     from benchmarks import diagnostics, oracles, token_stats, trainer
 
     wants = [asked.command] if asked.command != "all" else ["oracles", "token_stats", "diagnostics", "trainer"]
@@ -64,11 +68,14 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="trainer: both sizes and all workloads, half an hour")
     parser.add_argument("--tokens", type=int, default=8192, help="token_stats: the size that ours is measured at")
     parser.add_argument("--naive-tokens", type=int, default=512, help="token_stats: the size that both are measured at")
+    parser.add_argument("--verl", action="store_true", help="oracles: against verl alone, in an environment of its own")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="gpu: cpu needs --small")
     parser.add_argument("--small", action="store_true", help="gpu: toy sizes, to try the code out")
     asked = parser.parse_args()
     if asked.command == "gpu" and asked.device == "cpu" and not asked.small:
         parser.error("the interpreter would take hours at full size: add --small")
+    if asked.verl and asked.command != "oracles":
+        parser.error("--verl goes with oracles")
     if asked.command == "gpu" and asked.steps is not None and asked.steps < 2:
         parser.error("the first step is dropped: --steps must be at least 2")
     return asked

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from liger_kernel.chunked_loss import LigerFusedLinearGRPOLoss
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 from trl.kernels.chunked_logprob import ChunkedLogProbFunction
 
+from benchmarks.agreement import Agreement, relative, report
 from benchmarks.run_trl import make_trainer
 from benchmarks.workloads import GROUP_SIZE, NUM_PROMPTS, SIZES, WORKLOADS, prepare
 from stapo_core.algorithms import compose
@@ -28,7 +27,6 @@ from stapo_core.minibatch import MiniBatch
 from stapo_core.policy import Policy
 from stapo_core.token_stats import Head, token_stats
 
-TOLERANCE = 1e-5
 _LONGEST = 24
 _CLIPS = {
     "grpo": {"kind": "grpo", "clip_low": 0.2, "clip_high": 0.28},
@@ -58,17 +56,11 @@ class Rollouts:
 
 def main() -> int:
     """Prints every relative difference; 1 when one exceeds the tolerance."""
-    table = Table(title=f"Relative differences in float32, none above {TOLERANCE:g} expected")
-    for column in ("what", "against", "difference"):
-        table.add_column(column)
     with tempfile.TemporaryDirectory(prefix="stapo-bench-") as scratch:
         folder = Path(scratch)
         prepare(folder, SIZES["tiny"], WORKLOADS["fixed"])
         found = {**_statistics(), **_gradients(folder)}
-    for (what, peer), difference in found.items():
-        table.add_row(what, peer, f"{difference:.1e}", style="" if difference <= TOLERANCE else "bold red")
-    Console().print(table)
-    return int(max(found.values()) > TOLERANCE)
+    return report([Agreement(what, peer, difference) for (what, peer), difference in found.items()])
 
 
 def _statistics() -> dict[tuple[str, str], float]:
@@ -217,12 +209,3 @@ def _pad(rows: list[Tensor], *, side: str) -> tuple[Tensor, Tensor]:
     padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_side=side)
     ones = [torch.ones_like(row) for row in rows]
     return padded, torch.nn.utils.rnn.pad_sequence(ones, batch_first=True, padding_side=side)
-
-
-def relative(ours: Any, theirs: Any) -> float:
-    """Norm of the difference over the norm, of tensors or of dicts of them with the same keys."""
-    if isinstance(ours, dict):
-        if ours.keys() != theirs.keys():
-            raise ValueError(f"gradients of different parameters: {sorted(ours.keys() ^ theirs.keys())}")
-        ours, theirs = (torch.cat([each[name].flatten() for name in sorted(each)]) for each in (ours, theirs))
-    return float((ours - theirs).detach().norm() / theirs.detach().norm())
