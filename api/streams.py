@@ -133,7 +133,9 @@ class Streams:
 
 def progress_of(job: Job) -> JobProgress:
     """Where the job stands."""
-    return JobProgress(state=JobState(job.state), stage=job.stage, step=job.step, num_steps=job.num_steps)
+    return JobProgress(
+        state=JobState(job.state), attempt=job.fence, stage=job.stage, step=job.step, num_steps=job.num_steps
+    )
 
 
 def encode_row(row: Row) -> bytes:

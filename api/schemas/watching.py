@@ -80,6 +80,7 @@ class JobProgress(Wire):
     """Where a job stands, as its streams say it."""
 
     state: JobState
+    attempt: int
     stage: str | None
     step: int
     num_steps: int

@@ -35,7 +35,7 @@ class Source:
     step: int
     """How far the run has come: of a long one the newest steps are asked for first."""
     state: str = ""
-    """The run's state as the page shows it."""
+    """The run's state and attempt as the page shows them, in one string."""
     tokens: str = ""
     """The page that shows the tokens of a step (`&step=` is added); empty where none are recorded."""
 

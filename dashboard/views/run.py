@@ -15,7 +15,7 @@ from dashboard.charts import run_rows
 from dashboard.components.live_chart import Source, live_chart
 
 _TABS = ["Events", "Log", "Checkpoints", "Configuration", "Manifest"]
-_HEADER_S = 10.0  # the stream tells of a new state at once; the rest of the header may lag
+_HEADER_S = 3.0
 _LISTS_S = 20.0
 _CHART_S = 30.0
 _RESTING_S = 60.0
@@ -179,8 +179,6 @@ def _trouble(job: JsonObject) -> None:
 
 def curves(job_id: str) -> None:
     """The board of live curves. It reruns now and then to hand the browser a fresh ticket and new checkpoints."""
-    if st.session_state.pop("moved", False):
-        st.rerun()  # the stream has told of another state: the whole page shows it
     job = st.session_state[f"job:{job_id}"][0]
     try:
         ticket = service.ticket_for(job_id)
@@ -199,7 +197,7 @@ def curves(job_id: str) -> None:
             ticket.text,
             active=is_active,
             step=int(job["step"] or 0),
-            state=job["state"],
+            state=f"{job['state']} {job['attempt']}",
             tokens=f"tokens?run={quote(job_id)}" if every else "",
         ),
         run_rows(formats.algorithm_config(job)),
@@ -207,6 +205,10 @@ def curves(job_id: str) -> None:
         on_moved=_moved,
         key=f"board-{job_id}",
     )
+    if st.session_state.pop("moved", False):
+        # The stream has told of another state: the whole page shows it. Only now, since a run of this part that ends
+        # before the board is drawn takes the board, its points and the reader's zoom off the page.
+        st.rerun()
 
 
 def _moved() -> None:

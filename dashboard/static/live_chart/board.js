@@ -35,7 +35,7 @@ export class Board {
       rows: (rows) => this.take(rows),
       earlier: (rows) => this.takeEarlier(rows),
       status: (word, detail) => this.showStatus(word, detail),
-      state: ({ state }) => this.takeState(state),
+      state: ({ state, attempt }) => this.takeState(`${state} ${attempt}`),
     });
     this.redraw();
   }
