@@ -1,4 +1,4 @@
-"""What a response is rewarded for: one class per grader. What cannot work is refused as the config is read."""
+"""The graders that read the response's text alone. What cannot work is refused as the config is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stapo_core.config.formula import FUNCTIONS, Formula
 from stapo_core.config.strict import Strict
 
 MAX_SCHEMA_BYTES = 64_000
@@ -196,55 +195,3 @@ class TextSimilarityGrader(Strict):
         "fuzzy_match", "bleu", "gleu", "rouge_1", "rouge_2", "rouge_3", "rouge_4", "rouge_5", "rouge_l"
     ]
     """fuzzy_match: share of characters in their order; bleu, gleu: n-grams up to 4; rouge: F1 of n-grams or order."""
-
-
-SingleGrader = Annotated[
-    StringCheckGrader
-    | NumericGrader
-    | MathGrader
-    | RegexGrader
-    | JsonSchemaGrader
-    | LengthGrader
-    | FormatGrader
-    | TextSimilarityGrader,
-    Field(discriminator="type"),
-]
-
-
-class MultiGrader(Strict):
-    """A formula over the rewards of several graders; where one of them cannot judge, the response gets 0."""
-
-    type: Literal["multi"]
-    name: str = "multi"
-    """A label for this grader in events and metrics."""
-    graders: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")], SingleGrader], Field(min_length=1, max_length=16)
-    ]
-    """The graders by the names that the formula uses."""
-    calculate_output: str
-    """Such as `0.8 * right + 0.2 * short`: names, numbers, + - * / ^ and min, max, abs, floor, ceil, exp, sqrt, log."""
-
-    @model_validator(mode="after")
-    def _formula_over_graders(self) -> MultiGrader:
-        names = Formula(self.calculate_output).names
-        if taken := set(self.graders) & set(FUNCTIONS):
-            raise ValueError(f"'{min(taken)}' is a function of formulas; give the grader another name")
-        if unknown := names - set(self.graders):
-            raise ValueError(f"the formula names '{min(unknown)}', which is not among the graders")
-        if unused := set(self.graders) - names:
-            raise ValueError(f"the formula never uses '{min(unused)}'; use it or leave the grader out")
-        return self
-
-
-Grader = Annotated[
-    StringCheckGrader
-    | NumericGrader
-    | MathGrader
-    | RegexGrader
-    | JsonSchemaGrader
-    | LengthGrader
-    | FormatGrader
-    | TextSimilarityGrader
-    | MultiGrader,
-    Field(discriminator="type"),
-]
