@@ -23,13 +23,12 @@ from stapo_core.config.algorithms import (
     StapoConfig,
     TacoConfig,
 )
-from stapo_core.config.graders import (
+from stapo_core.config.graders import Grader, MultiGrader
+from stapo_core.config.graders.text import (
     FormatGrader,
-    Grader,
     JsonSchemaGrader,
     LengthGrader,
     MathGrader,
-    MultiGrader,
     NumericGrader,
     RegexGrader,
     StringCheckGrader,
