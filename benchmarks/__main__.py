@@ -1,4 +1,4 @@
-"""The commands: `python -m benchmarks` measures all that fits into some minutes, its sub-commands one thing each.
+"""The commands: `python -m benchmarks` measures what fits into a quarter of an hour, its sub-commands one thing each.
 
 `gpu` stands apart: it wants a GPU, and none of the peers.
 """
@@ -20,6 +20,8 @@ def main() -> int:
     asked = _parse()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch loads: threads that spin would count as work
     os.environ["OMP_NUM_THREADS"] = str(asked.threads)
+    if not sys.stdout.isatty():
+        os.environ.setdefault("COLUMNS", "140")  # tables stay whole in a file
     if asked.command == "gpu":
         return _gpu(asked)
     if asked.verl:

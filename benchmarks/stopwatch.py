@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import resource
+import re
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -48,8 +49,14 @@ class Stopwatch:
 
 
 def peak_mb() -> float:
-    """The most memory this process has held, in MB (10^6 bytes)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    """The most memory this process has held, in MB (10^6 bytes).
+
+    Not by getrusage: its maximum outlives exec, so that a child would begin at the peak of the process that started it.
+    """
+    found = re.search(r"^VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise OSError("this kernel tells no peak memory (VmHWM in /proc/self/status)")
+    return int(found[1]) * 1024 / 1e6
 
 
 def cpu_seconds(work: Callable[[], Any]) -> float:

@@ -36,8 +36,13 @@ class Plan:
     algorithm: str = "dapo"
 
 
-QUICK = (Plan("tiny", "fixed", 4, 2), Plan("tiny", "natural", 4, 2), Plan("tiny", "long", 4, 2))
-FULL = (*QUICK, Plan("42m", "fixed", 2, 1), Plan("42m", "natural", 2, 1), Plan("42m", "long", 2, 1))
+QUICK = (
+    Plan("tiny", "fixed", 4, 2),
+    Plan("tiny", "natural", 4, 2),
+    Plan("tiny", "long", 4, 2),
+    Plan("42m", "fixed", 3, 1),
+)
+FULL = (*QUICK, Plan("42m", "natural", 2, 1), Plan("42m", "long", 2, 1))
 
 
 @dataclass(slots=True)

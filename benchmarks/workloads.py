@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 NUM_PROMPTS, GROUP_SIZE = 8, 8
 """Of one step, for both trainers."""
@@ -63,6 +64,7 @@ WORKLOADS = {
 
 def prepare(folder: Path, size: Size, workload: Workload) -> None:
     """Writes `model/`, `train.jsonl` and `workload.json`."""
+    disable_progress_bar()
     torch.manual_seed(_SEED)
     tokenizer = _tokenizer(size.vocabulary)
     model = _model(size, tokenizer)
