@@ -12,7 +12,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
-from api.deps import After, DatabaseDep, FetcherDep, Limit, OrderDep, ReaderDep, SettingsDep, admit
+from api.deps import After, DatabaseDep, FetcherDep, Limit, OrderDep, ReaderDep, SettingsDep, ViewerDep, admit
 from api.errors import NotFound
 from api.schemas import CheckpointObject, ListOf, model_name
 from api.store import artifacts, jobs
@@ -27,15 +27,16 @@ CHUNK = 2**20
 @router.get("/jobs/{job_id}/checkpoints", summary="List a job's checkpoints")
 def list_job_checkpoints(
     job_id: str,
-    caller: ReaderDep,
+    viewer: ViewerDep,
     database: DatabaseDep,
     after: After = None,
     limit: Limit = 20,
     order: OrderDep = "desc",
 ) -> ListOf[CheckpointObject]:
     """The job's checkpoints, newest first; each is whole, or it would not be listed."""
+    admit(viewer, job_id)
     with database.transaction() as session:
-        job = jobs.get_job(session, caller.tenant, job_id)
+        job = jobs.get_job(session, viewer.tenant, job_id)
         page = artifacts.list_checkpoints(session, job, after=after, limit=limit, order=order)
     data = [CheckpointObject.of(row, job) for row in page.rows]
     return ListOf(

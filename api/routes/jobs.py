@@ -113,14 +113,15 @@ def list_jobs(
 def retrieve_job(
     job_id: str,
     response: Response,
-    caller: ReaderDep,
+    viewer: ViewerDep,
     database: DatabaseDep,
     settings: SettingsDep,
     if_none_match: Annotated[str | None, Header(description="Answers 304 when it is the ETag.")] = None,
 ) -> JobObject:
     """One job; its ETag changes with every event and step."""
+    admit(viewer, job_id)
     with database.transaction() as session:
-        row = jobs.get_job(session, caller.tenant, job_id)
+        row = jobs.get_job(session, viewer.tenant, job_id)
         answer = portray_job(session, row, settings)
     etag = etag_of(answer)
     if if_none_match == etag:

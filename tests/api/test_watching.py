@@ -108,7 +108,7 @@ def test_the_event_stream_tells_messages_only(service: Service, writer: Writer, 
     assert [data["kind"] for name, _, data in told if name == "event"] == ["created", *["state"] * 4]
 
 
-def test_a_ticket_opens_its_own_jobs_streams_and_nothing_else(service: Service, writer: Writer, server: str) -> None:
+def test_a_ticket_opens_what_is_read_of_its_own_job_and_nothing_else(service: Service, writer: Writer, server: str) -> None:
     other = service.create_job()["id"]
     ticket = service.client.post(f"/v1/fine_tuning/jobs/{writer.job_id}/stream_ticket").json()["ticket"]
     writer.step(1)
@@ -117,7 +117,12 @@ def test_a_ticket_opens_its_own_jobs_streams_and_nothing_else(service: Service, 
     told = read_stream(f"{root}/{writer.job_id}/metrics/stream?ticket={ticket}", {})
     assert told[-1][0] == "end"
     assert httpx2.get(f"{root}/{other}/metrics/stream?ticket={ticket}").status_code == 404
-    assert httpx2.get(f"{root}/{writer.job_id}?ticket={ticket}").status_code == 401
+    assert httpx2.get(f"{root}/{writer.job_id}?ticket={ticket}").json()["id"] == writer.job_id
+    assert httpx2.get(f"{root}/{writer.job_id}/checkpoints?ticket={ticket}").json()["data"] == []
+    assert httpx2.get(f"{root}/{other}?ticket={ticket}").status_code == 404
+    assert httpx2.get(f"{root}/{other}/checkpoints?ticket={ticket}").status_code == 404
+    assert httpx2.get(f"{root}?ticket={ticket}").status_code == 401
+    assert httpx2.post(f"{root}/{writer.job_id}/cancel?ticket={ticket}").status_code == 401
     assert httpx2.get(f"{root}/{writer.job_id}/metrics?ticket=wrong").status_code == 401
 
 
