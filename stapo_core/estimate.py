@@ -14,7 +14,7 @@ from typing import Any
 from stapo_core.config import RunConfig, TrainConfig
 
 _MIB = 2**20
-_HEAD_CHUNK_BYTES = 64 * _MIB
+_TILE_BYTES = {"cpu": 16 * _MIB, "cuda": 64 * _MIB}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class Estimate:
             "optimizer moments": self.optimizer,
             "gradients": self.gradients,
             "activations of one micro-batch": self.activations,
-            "logits in hand": self.head,
+            "logits in hand and the head's gradient": self.head,
             "keys and values of sampling": self.sampler,
         }
         rows = [f"{name:<56}{size / _MIB:>12,.0f} MiB" for name, size in parts.items()]
@@ -118,10 +118,18 @@ def estimate(model_config: Mapping[str, Any], train: TrainConfig, *, has_gpu: bo
         optimizer=8 * trained,
         gradients=4 * trained,
         activations=tokens * _activation_bytes(shape, width, is_recomputed=train.gradient_checkpointing),
-        head=2 * max(_HEAD_CHUNK_BYTES, 32 * 4 * shape.vocabulary),
+        head=_head_bytes(shape, width, is_trained=train.lora is None, has_gpu=has_gpu),
         sampler=sampled_at_once * longest * shape.num_layers * 2 * shape.key_width * width,
         flops_per_step=_flops_per_step(shape, train),
     )
+
+
+def _head_bytes(shape: Shape, width: int, *, is_trained: bool, has_gpu: bool) -> int:
+    """Two tiles of logits, the head's gradient before it is added to the others, and a GPU's cast of the head."""
+    head = shape.vocabulary * shape.width
+    tile = max(_TILE_BYTES["cuda"], 32 * 4 * shape.vocabulary) if has_gpu else _TILE_BYTES["cpu"]
+    cast = width * head if has_gpu and width < 4 else 0
+    return 2 * tile + cast + (4 * head if is_trained else 0)
 
 
 def _activation_bytes(shape: Shape, width: int, *, is_recomputed: bool) -> int:

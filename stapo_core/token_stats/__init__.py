@@ -74,10 +74,11 @@ class _TokenStats(torch.autograd.Function):
         fold = _choose_fold(hidden.device)
         sums = running_sums.start(len(targets), hidden.device)
         chosen = sums.new_zeros(len(targets))
-        for rows in tiles.rows:
-            states = _operand(hidden[rows], hidden)
-            for words in tiles.words:
-                logits = _logits(states, _operand(weight.detach()[words], hidden), head)
+        states = _operand(hidden, hidden)
+        for words in tiles.words:
+            operand = _operand(weight.detach()[words], hidden)  # a head in float32 is cast once, not for every tile
+            for rows in tiles.rows:
+                logits = _logits(states[rows], operand, head)
                 place, is_inside = _place(targets[rows], words)
                 chosen[rows] += logits.gather(1, place).squeeze(1).where(is_inside, 0.0)
                 fold(logits, sums[:, rows])

@@ -88,3 +88,13 @@ def test_a_reference_model_and_bfloat16_show_in_the_weights() -> None:
     assert estimate(config, TrainConfig(), has_gpu=True).weights == 1.5 * plain.weights
     assert plain.total >= plain.weights + plain.optimizer + plain.gradients
     assert any("peak" in line for line in plain.lines())
+
+
+def test_the_head_takes_two_tiles_its_gradient_and_on_a_gpu_its_cast() -> None:
+    config = make_config().to_dict()
+    head = 500 * 128
+    adapters = TrainConfig.model_validate({"lora": {"rank": 4}})
+
+    assert estimate(config, TrainConfig(), has_gpu=False).head == 2 * 16 * 2**20 + 4 * head
+    assert estimate(config, adapters, has_gpu=False).head == 2 * 16 * 2**20
+    assert estimate(config, TrainConfig(), has_gpu=True).head == 2 * 64 * 2**20 + 2 * head + 4 * head
