@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import errno
 import fcntl
 import os
 import signal
@@ -22,12 +21,21 @@ from pydantic import ValidationError
 from stapo_core.config import RunConfig
 from stapo_core.config.faults import find_faults
 from stapo_core.estimate import estimate_run
-from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED, Failed, Finished, Stage
-from stapo_core.spool import Spool
+from stapo_core.events import (
+    EXIT_BAD_CONFIG,
+    EXIT_DONE,
+    EXIT_FENCED,
+    EXIT_HALTED,
+    EXIT_STOPPED,
+    Failed,
+    Finished,
+    Halted,
+    Stage,
+)
+from stapo_core.spool import Spool, is_storage_full
 
 EXIT_CRASHED = 1
 _PR_SET_PDEATHSIG = 1
-_STORAGE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class StopFlag:
@@ -65,15 +73,26 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.run_dir.is_dir():
         print(f"{options.run_dir} is not a folder", file=sys.stderr)  # noqa: T201  # there is no spool to write to
         return EXIT_BAD_CONFIG
+    try:
+        return _hold(options.run_dir, should_stop)
+    except OSError as error:
+        if not is_storage_full(error):
+            raise
+        traceback.print_exc()  # into the log, if that has room: the spool had none
+        return EXIT_HALTED
+
+
+def _hold(run_dir: Path, should_stop: StopFlag) -> int:
+    """Runs while it holds the run directory, alone."""
     rank, size = (int(os.environ.get(name, default)) for name, default in (("RANK", "0"), ("WORLD_SIZE", "1")))
     mark = "" if rank == 0 else f"-{rank}"  # events and lock are rank 0's; what the others say is for their eyes alone
-    lock = take_lock(options.run_dir / f"lock{mark}")
+    lock = take_lock(run_dir / f"lock{mark}")
     if lock is None:
-        print(f"another trainer holds {options.run_dir}", file=sys.stderr)  # noqa: T201  # the spool is the other's
+        print(f"another trainer holds {run_dir}", file=sys.stderr)  # noqa: T201  # the spool is the other's
         return EXIT_FENCED
-    spool = Spool(options.run_dir / f"events{mark}.jsonl")
+    spool = Spool(run_dir / f"events{mark}.jsonl")
     try:
-        return _run(options.run_dir, spool, should_stop, rank, size)
+        return _run(run_dir, spool, should_stop, rank, size)
     finally:
         spool.sync()
         spool.close()
@@ -107,8 +126,12 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
     except Exception as error:  # the process ends here: the supervisor reads the event, the log has the trace
         traceback.print_exc()
         stage = run.report.stage if run else stage
-        code, is_retryable = _classify(error, diverged=isinstance(error, Diverged))
-        spool.emit(Failed, stage=stage, code=code, message=_describe(error), retryable=is_retryable)
+        if is_storage_full(error):
+            spool.emit(Halted, stage=stage, reason="storage_full", message=_describe(error))
+            return EXIT_HALTED
+        is_hopeless = isinstance(error, Diverged)
+        code = "not_finite" if is_hopeless else "crashed"
+        spool.emit(Failed, stage=stage, code=code, message=_describe(error), retryable=not is_hopeless)
         return EXIT_CRASHED
     finally:
         if run is not None:
@@ -133,15 +156,6 @@ def print_estimate(run_dir: Path) -> int:
 def _refuse(spool: Spool, code: str, message: str, param: str | None) -> int:
     spool.emit(Failed, stage="loading", code=code, message=message, param=param, retryable=False)
     return EXIT_BAD_CONFIG
-
-
-def _classify(error: Exception, *, diverged: bool) -> tuple[str, bool]:
-    """The event's code, and whether another attempt can end differently."""
-    if diverged:
-        return "not_finite", False
-    if isinstance(error, OSError) and error.errno in _STORAGE_FULL:
-        return "storage_full", True
-    return "crashed", True
 
 
 def _describe(error: Exception) -> str:

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 EXIT_DONE = 0
 EXIT_STOPPED = 75  # stopped on request, with a checkpoint
+EXIT_HALTED = 74  # cannot go on before somebody acts; the last checkpoint is whole
 EXIT_FENCED = 76  # another trainer holds this run directory
 EXIT_BAD_CONFIG = 78  # never retried
 
+HaltReason = Literal["storage_full"]
 Stage = Literal["loading", "evaluating", "sampling", "grading", "learning", "saving", "exporting"]
 
 
@@ -117,6 +119,15 @@ class Finished(Event):
     reason: Literal["num_steps_reached", "stopped"]
 
 
+class Halted(Event):
+    """The run cannot go on before somebody acts: it is paused, and goes on from its last checkpoint when resumed."""
+
+    type: Literal["halted"] = "halted"
+    stage: Stage
+    reason: HaltReason
+    message: str
+
+
 class Failed(Event):
     """The trainer gave up and says why; `param` points at the config field at fault, if one is."""
 
@@ -138,6 +149,7 @@ TrainerEvent = Annotated[
     | CheckpointRejected
     | Warned
     | Finished
+    | Halted
     | Failed,
     Field(discriminator="type"),
 ]

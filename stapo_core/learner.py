@@ -19,6 +19,7 @@ from stapo_core.batch import Group, TokenRecord
 from stapo_core.checkpoint import TrainerState
 from stapo_core.config import TrainConfig
 from stapo_core.distributed import Ranks
+from stapo_core.failpoints import failpoint
 from stapo_core.minibatch import Microbatch, MiniBatch
 from stapo_core.optimizer import Optimizer
 from stapo_core.policy import Policy
@@ -170,7 +171,9 @@ class Learner:
             learned.warnings.append(_nothing_to_learn(batch, decision))
             self.optimizer.skip()
         else:
+            failpoint("updating")
             self.optimizer.step(norm)
+            failpoint("updated")
         learned.decisions.append(decision)
         learned.grad_norms.append(norm)
         learned.records.append(_record(batch, decision))

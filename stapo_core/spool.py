@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 from typing import Any
 
 from stapo_core.events import Event
+
+_STORAGE_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class Spool:
@@ -18,9 +21,11 @@ class Spool:
         _cut_torn_tail(self._descriptor)
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
-        """Writes one event, stamped with the time, in a single write."""
+        """Writes one event, stamped with the time, in a single write, whole or (OSError) not at all."""
         line = kind(time=time.time(), **fields).model_dump_json().encode() + b"\n"
-        os.write(self._descriptor, line)
+        if (num_written := os.write(self._descriptor, line)) < len(line):  # the disk is full, or a limit is reached
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - num_written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def sync(self) -> None:
         """Returns when everything written so far is on the disk."""
@@ -29,6 +34,11 @@ class Spool:
     def close(self) -> None:
         """Closes the file."""
         os.close(self._descriptor)
+
+
+def is_storage_full(error: BaseException) -> bool:
+    """Whether there is no room: on the disk, in a quota, or below the largest size that a file may have."""
+    return isinstance(error, OSError) and error.errno in _STORAGE_FULL
 
 
 def _cut_torn_tail(descriptor: int, *, block: int = 65536) -> None:

@@ -16,13 +16,16 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from api.errors import Fenced
 from stapo_core.config import RunConfig
+from stapo_core.failpoints import failpoint
 
+TRAINER = (sys.executable, "-m", "stapo_core")
 LOG_NAME = "trainer.log"
 EVICTION_S = 10.0
 _PASSED_ON = re.compile(
     r"PATH|HOME|USER|LANG|LC_.*|TZ|TMPDIR|XDG_CACHE_HOME|LD_LIBRARY_PATH|VIRTUAL_ENV"
-    r"|(CUDA|NVIDIA|NCCL|TORCH|TRITON|OMP|MKL|OPENBLAS|VLLM)_?.*"
+    r"|(CUDA|NVIDIA|NCCL|TORCH|TRITON|OMP|MKL|OPENBLAS|VLLM)_?.*|FAILPOINTS"
 )
 
 
@@ -46,11 +49,16 @@ class Trainer:
             return
 
     def stop(self, *, grace_s: float) -> None:
-        """Asks it to save and leave; call again while it lives: it is killed once `grace_s` seconds have passed."""
+        """Asks it to save and leave; call again while it lives: it is killed once `grace_s` seconds have passed.
+
+        When the calls differ in their grace, the earliest end that any of them gave it holds.
+        """
+        latest = time.monotonic() + grace_s
         if self._kill_at is None:
-            self._kill_at = time.monotonic() + grace_s
+            self._kill_at = latest
             self.process.send_signal(signal.SIGTERM)
-        elif time.monotonic() > self._kill_at:
+        self._kill_at = min(self._kill_at, latest)
+        if time.monotonic() > self._kill_at:
             self.kill()
 
     def kill(self) -> None:
@@ -65,14 +73,19 @@ class Trainer:
             self.process.stdin.close()
 
 
-def start_trainer(run_dir: Path, config: RunConfig) -> Trainer:
-    """Writes the config and starts a trainer in the run directory; one that an earlier attempt left is ended first."""
+def start_trainer(run_dir: Path, config: RunConfig, *, fence: int) -> Trainer:
+    """Writes the config and starts a trainer in the run directory; one that an earlier attempt left is ended first.
+
+    Raises Fenced when a later attempt has been here, and OSError when the disk is full.
+    """
     run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _enter(run_dir, fence)
     _evict(run_dir)
     (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
+    failpoint("spawning")
     with (run_dir / LOG_NAME).open("ab") as log:
         process = subprocess.Popen(  # noqa: S603  # our own module, no shell
-            [sys.executable, "-m", "stapo_core", str(run_dir), "--die-with-parent"],
+            [*TRAINER, str(run_dir), "--die-with-parent"],
             cwd=run_dir,
             env=child_environment(),
             stdin=subprocess.PIPE,
@@ -97,6 +110,15 @@ def child_environment() -> dict[str, str]:
     """What a child may see: paths and accelerator settings, none of the service's addresses and secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     return passed | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _enter(run_dir: Path, fence: int) -> None:
+    """A worker that was suspended before it came here must not end the trainer of the attempt that took its place."""
+    path = run_dir / "fence"
+    newest = path.read_text() if path.exists() else ""
+    if newest.isdigit() and int(newest) > fence:
+        raise Fenced(f"attempt {newest} has been in {run_dir}, and this is attempt {fence}")
+    path.write_text(str(fence))
 
 
 def _evict(run_dir: Path) -> None:

@@ -17,6 +17,7 @@ from api.store.database import Database, Session
 from api.store.events import add_event, move
 from api.store.tables import Job
 from stapo_core import events
+from stapo_core.failpoints import failpoint
 
 BATCH_LINES = 500
 CHUNK = 2**20
@@ -50,6 +51,8 @@ class Recorder:
         self.run_dir = attempt.run_dir
         self.failure: events.Failed | None = None
         """Why the trainer gave up, once it has said so."""
+        self.halt: events.Halted | None = None
+        """Why the trainer cannot go on before somebody acts, once it has said so."""
 
     def ship(self) -> None:
         """Writes whatever is new in the spool. Raises Fenced when another attempt has been let in, and Outage."""
@@ -71,9 +74,20 @@ class Recorder:
                 _WRITERS[type(event)](session, job, event)
             dropped = artifacts.drop_checkpoints(session, job, keep=self._attempt.keep_checkpoints)
             job.spool_offset = offset + sum(map(len, lines))
+            failpoint("flushing")
         artifacts.remove_folders(self._attempt.artifacts_dir, self._attempt.job_id, dropped)
-        self.failure = next((event for event in reversed(said) if isinstance(event, events.Failed)), self.failure)
+        self._remember_end(said)
         return True
+
+    def _remember_end(self, said: Sequence[events.TrainerEvent | RolloutsIndexed]) -> None:
+        """An attempt's own last words; what an earlier one said stands before its `started`."""
+        for event in said:
+            if isinstance(event, events.Started):
+                self.failure = self.halt = None
+            elif isinstance(event, events.Failed):
+                self.failure = event
+            elif isinstance(event, events.Halted):
+                self.halt = event
 
     def _read_lines(self, offset: int) -> Sequence[bytes]:
         """Whole lines behind `offset`; a line that is still being written has no newline yet and waits."""
@@ -111,6 +125,7 @@ class Recorder:
         except FileNotFoundError:  # newer ones replaced it while the database was away
             message = f"The checkpoint of step {event.step} was replaced by newer ones before it could be published."
             return events.Warned(time=event.time, step=event.step, message=message)
+        failpoint("publishing")
         return event
 
 
@@ -130,16 +145,18 @@ def _write_stage(session: Session, job: Job, event: events.StageChanged) -> None
 
 
 def _write_started(session: Session, job: Job, event: events.Started) -> None:
-    lost = job.step - event.resume_step
+    lost_steps = max(0, job.step - event.resume_step)
+    lost_s = metrics.seconds_spent(session, job, above_step=event.resume_step)
     job.trained_tokens = metrics.truncate_metrics(session, job, above_step=event.resume_step)
     rollouts.truncate_rollouts(session, job, above_step=event.resume_step)
     job.step = event.resume_step
     origin = f"resumes after step {event.resume_step}" if event.resume_step else "begins"
     sizes = f"{event.num_parameters:,} parameters, {event.num_train_rows:,} rows"
     message = f"Training {origin} on {event.device}: {sizes}."
-    if lost > 0:
-        message += f" {lost} step(s) behind the last checkpoint are done again."
-    data = event.model_dump(mode="json", exclude={"type", "time"}) | {"lost_steps": max(0, lost)}
+    if lost_steps:
+        message += f" {lost_steps} step(s) behind the last checkpoint, {lost_s:.1f} s of work, are lost and done again."
+    lost = {"lost_steps": lost_steps, "lost_s": round(lost_s, 3)}
+    data = event.model_dump(mode="json", exclude={"type", "time"}) | lost
     if job.state == JobState.STARTING:
         move(session, job, JobState.RUNNING, message, **data)
     else:
@@ -203,6 +220,11 @@ def _write_failed(session: Session, job: Job, event: events.Failed) -> None:
     add_event(session, job, f"The trainer gave up: {event.message}", kind="failure", level="error", data=data)
 
 
+def _write_halted(session: Session, job: Job, event: events.Halted) -> None:
+    data = event.model_dump(mode="json", exclude={"type", "time"})
+    add_event(session, job, f"The trainer cannot go on: {event.message}", kind="halt", level="warn", data=data)
+
+
 def _moment(event: events.Event) -> datetime:
     return datetime.fromtimestamp(event.time, UTC)
 
@@ -217,5 +239,6 @@ _WRITERS: dict[type[Any], Callable[[Session, Job, Any], None]] = {
     events.CheckpointRejected: _write_rejected,
     events.Warned: _write_warning,
     events.Finished: _write_finished,
+    events.Halted: _write_halted,
     events.Failed: _write_failed,
 }

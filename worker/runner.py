@@ -24,11 +24,14 @@ from api.store.events import move
 from api.store.leases import RetryRule
 from api.store.tables import Job
 from stapo_core.config import RunConfig
-from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_STOPPED
+from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_HALTED, EXIT_STOPPED
+from stapo_core.failpoints import failpoint
+from stapo_core.spool import is_storage_full
 from worker.process import Trainer, start_trainer, tail_log
 from worker.recorder import Attempt, Recorder
 
 _LOG = structlog.get_logger()
+_REMEDIES: dict[str, str] = {"storage_full": "The last checkpoint is whole; make room, then resume the job."}
 
 
 class Runner:
@@ -68,7 +71,8 @@ class Runner:
         attempt = self._attempt(job)
         recorder = Recorder(self.database, attempt)
         try:
-            trainer = start_trainer(attempt.run_dir, self._run_config(job))
+            failpoint("claimed")
+            trainer = start_trainer(attempt.run_dir, self._run_config(job), fence=job.fence)
             try:
                 self._relay(trainer, recorder, attempt)
             finally:
@@ -80,6 +84,9 @@ class Runner:
             raise
         except Exception as error:  # a fault of ours or of this machine costs the job one attempt, never the worker
             _LOG.exception("worker_error", job=job.id, fence=job.fence)
+            if is_storage_full(error):
+                self._pause(attempt, str(error))
+                return
             message = f"the worker could not go on: {type(error).__name__}: {error}"
             self._fail(attempt, _error("worker_error", message, stage=job.stage, retryable=True))
 
@@ -139,10 +146,19 @@ class Runner:
             except Outage as error:
                 _LOG.warning("database_away", job=attempt.job_id, error=str(error))
                 wish = JobState.RUNNING
-            if wish in (JobState.CANCELLING, JobState.PAUSING):
-                trainer.stop(grace_s=self.settings.cancel_grace_s)
-            elif self.is_draining.is_set():
-                trainer.stop(grace_s=self.settings.drain_s)
+            self._obey(wish, trainer)
+
+    def _obey(self, wish: JobState, trainer: Trainer) -> None:
+        """Asks the trainer to leave where the tenant or the operator wants that."""
+        if wish is JobState.CANCELLING:
+            failpoint("cancelling")
+            trainer.stop(grace_s=self.settings.cancel_grace_s)
+        elif wish is JobState.PAUSING:
+            failpoint("pausing")
+            trainer.stop(grace_s=self.settings.cancel_grace_s)
+        elif self.is_draining.is_set():
+            failpoint("draining")
+            trainer.stop(grace_s=self.settings.drain_s)
 
     def _renew(self, attempt: Attempt) -> JobState:
         with self.database.transaction() as session:
@@ -177,14 +193,33 @@ class Runner:
             elif job.state == JobState.PAUSING:
                 job.lease_until = None
                 move(session, job, JobState.PAUSED, f"Paused after step {job.step}: the trainer is gone.")
+            elif code == EXIT_HALTED:
+                reason, message = _halt(recorder)
+                leases.pause_job(session, job, reason, message)
             elif code == EXIT_STOPPED:
                 leases.release_job(session, job, f"Attempt {job.fence} stopped at a checkpoint; waiting for a worker.")
             else:
                 leases.fail_attempt(session, job, _trainer_error(code, recorder, job), self.rule)
+            failpoint("finishing")
+
+    def _pause(self, attempt: Attempt, message: str) -> None:
+        with self.database.transaction() as session:
+            job = leases.hold(session, attempt.job_id, attempt.fence)
+            if job.state == JobState.CANCELLING:
+                move(session, job, JobState.CANCELLED, f"Cancelled after step {job.step}: {message}.")
+            else:
+                leases.pause_job(session, job, "storage_full", f"{message}. {_REMEDIES['storage_full']}")
 
     def _fail(self, attempt: Attempt, error: dict[str, Any]) -> None:
         with self.database.transaction() as session:
             leases.fail_attempt(session, leases.hold(session, attempt.job_id, attempt.fence), error, self.rule)
+
+
+def _halt(recorder: Recorder) -> tuple[str, str]:
+    """Why the trainer halted; a disk that is too full leaves no room even for that word."""
+    if recorder.halt is None:
+        return "storage_full", f"there was no room to write, not even an event. {_REMEDIES['storage_full']}"
+    return recorder.halt.reason, f"{recorder.halt.message}. {_REMEDIES[recorder.halt.reason]}"
 
 
 def _trainer_error(code: int | None, recorder: Recorder, job: Job) -> dict[str, Any]:

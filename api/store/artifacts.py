@@ -15,6 +15,8 @@ from api.errors import NotFound
 from api.store.ids import CHECKPOINT, new_id
 from api.store.pages import Cursor, Order, Page, read_page
 from api.store.tables import Checkpoint, Job
+from stapo_core.failpoints import failpoint
+from stapo_core.folders import Rejected, make_durably, read_manifest, sync, sync_all
 
 BEST = "checkpoint/best"
 """In the metrics of a checkpoint that was the best so far when it was saved; the newest of those is the best."""
@@ -23,21 +25,24 @@ BEST = "checkpoint/best"
 def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int) -> None:
     """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied.
 
-    Raises FileNotFoundError when the folder is gone.
+    Returns when all of it is on the disk. One that was published before its step was done again is replaced. Raises
+    FileNotFoundError when the folder is gone.
     """
     target = folder_path(artifacts_dir, job_id, step)
-    if target.exists():
+    if target.exists() and _holds_the_same(target, source):
         return
     staging = target.with_name(f".tmp-{target.name}-{os.getpid()}")
-    staging.parent.mkdir(parents=True, exist_ok=True)
+    make_durably(staging.parent)
     shutil.rmtree(staging, ignore_errors=True)
     try:
         shutil.copytree(source, staging, copy_function=_link_or_copy)
     except shutil.Error as error:  # it was removed while it was copied
         raise FileNotFoundError(source) from error
-    _fsync(staging)
+    sync_all([*(path for path in staging.rglob("*") if path.is_dir()), staging])
+    if target.exists():
+        shutil.rmtree(target)
     staging.rename(target)
-    _fsync(target.parent)
+    sync(target.parent)
 
 
 def add_checkpoint(session: Session, job: Job, *, step: int, final: bool, files: list[Any], metrics: Any) -> Checkpoint:
@@ -47,7 +52,7 @@ def add_checkpoint(session: Session, job: Job, *, step: int, final: bool, files:
         row = Checkpoint(id=new_id(CHECKPOINT), job_id=job.id, step=step, final=final, files=files, metrics=metrics)
         session.add(row)
         session.flush()
-    row.final, row.metrics = final, metrics
+    row.final, row.metrics, row.files = final, metrics, files
     return row
 
 
@@ -72,6 +77,7 @@ def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:
 def remove_folders(artifacts_dir: Path, job_id: str, steps: list[int]) -> None:
     """Removes folders whose rows are gone."""
     for step in steps:
+        failpoint("collecting")
         shutil.rmtree(folder_path(artifacts_dir, job_id, step), ignore_errors=True)
 
 
@@ -149,12 +155,11 @@ def _link_or_copy(source: str, target: str) -> None:
         raise
     except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
-        _fsync(Path(target))
+        sync(Path(target))
 
 
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _holds_the_same(target: Path, source: Path) -> bool:
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        return read_manifest(target).files == read_manifest(source).files
+    except Rejected:  # the source is gone, so what was published of it stays
+        return not source.exists()

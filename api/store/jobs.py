@@ -164,6 +164,7 @@ def resume_job(session: Session, tenant: str, job_id: str) -> Job:
     move(session, job, JobState.QUEUED, "Resumed: waiting for a worker.")
     job.not_before = session.scalars(select(func.now())).one()
     job.attempts_without_progress = 0
+    job.stop_reason = None
     return job
 
 

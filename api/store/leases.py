@@ -18,6 +18,7 @@ from api.errors import Fenced
 from api.lifecycle import JobState
 from api.store.events import add_event, move
 from api.store.tables import CLAIMABLE_STATES, LEASED_STATES, Job, WorkerBeat
+from stapo_core.failpoints import failpoint
 
 MAX_BACKOFF_S = 60.0
 
@@ -84,6 +85,15 @@ def release_job(session: Session, job: Job, message: str) -> None:
     _recover(session, job, message, wait_s=0.0)
 
 
+def pause_job(session: Session, job: Job, reason: str, message: str) -> None:
+    """Sets a held job aside until somebody acts and resumes it: `reason` is the job's `stop_reason` until then."""
+    job.attempts_without_progress = max(0, job.attempts_without_progress - 1)
+    job.lease_until = None
+    job.stop_reason = reason
+    text = f"Paused ({reason}) after step {job.step}: {message}"
+    move(session, job, JobState.PAUSED, text, level="warn", reason=reason)
+
+
 def fail_attempt(session: Session, job: Job, error: dict[str, Any], rule: RetryRule) -> None:
     """Ends an attempt that went wrong: the job is tried again later, or fails when it has made no progress."""
     tries = job.attempts_without_progress
@@ -105,6 +115,7 @@ def expire_leases(session: Session, rule: RetryRule, *, lease_s: float) -> list[
     lapsed = select(Job).where(Job.state.in_(LEASED_STATES), Job.lease_until < func.now(), up_s > lease_s)
     jobs = session.scalars(lapsed.with_for_update(skip_locked=True)).all()
     for job in jobs:
+        failpoint("reaping")
         add_event(session, job, f"Worker {job.worker} went silent.", kind="worker_lost", level="warn")
         if job.state == JobState.CANCELLING:
             move(session, job, JobState.CANCELLED, "Cancelled: its worker is gone, and the trainer with it.")

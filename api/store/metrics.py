@@ -51,6 +51,13 @@ def add_metrics(
     return True
 
 
+def seconds_spent(session: Session, job: Job, *, above_step: int) -> float:
+    """Seconds of work in the recorded train steps above `above_step`, as their trainers measured them."""
+    spent = func.sum(StepMetrics.values["speed/step_s"].as_float())
+    steps = StepMetrics.job_id == job.id, StepMetrics.kind == "train", StepMetrics.step > above_step
+    return float(session.scalar(select(spent).where(*steps)) or 0.0)
+
+
 def truncate_metrics(session: Session, job: Job, *, above_step: int) -> int:
     """Forgets the steps that the next attempt will do again; returns the tokens trained in those that stay."""
     session.execute(delete(StepMetrics).where(StepMetrics.job_id == job.id, StepMetrics.step > above_step))

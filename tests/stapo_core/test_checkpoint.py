@@ -12,9 +12,10 @@ import pytest
 import torch
 import transformers
 
-from stapo_core import checkpoint
-from stapo_core.checkpoint import Checkpoints, Rejected, TrainerState, read, restore_rng, verify, write
+from stapo_core import folders
+from stapo_core.checkpoint import Checkpoints, TrainerState, read, restore_rng, write
 from stapo_core.config import CheckpointConfig
+from stapo_core.folders import Rejected, verify
 from stapo_core.policy import Policy
 from stapo_core.spool import Spool
 from tests.stapo_core.tiny import make_policy, read_events
@@ -160,7 +161,7 @@ def test_a_save_that_fails_at_any_write_leaves_the_last_checkpoint_and_nothing_e
 ) -> None:
     checkpoints = make_checkpoints(tmp_path)
     checkpoints.save(1, policy, make_state())
-    synced = checkpoint._fsync
+    synced = folders.sync
     for failing in (1, 5, 10):
         calls = iter(range(1, 100))
 
@@ -169,7 +170,7 @@ def test_a_save_that_fails_at_any_write_leaves_the_last_checkpoint_and_nothing_e
                 raise OSError(28, "No space left on device")
             synced(path)
 
-        monkeypatch.setattr(checkpoint, "_fsync", fail)
+        monkeypatch.setattr(folders, "sync", fail)
         with pytest.raises(OSError, match="No space left"):
             checkpoints.save(2, policy, make_state())
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from stapo_core.checkpoint import verify
+from stapo_core.folders import verify
 from tests.stapo_core.test_main import wait_for
 from tests.stapo_core.test_train import metrics, run
 from tests.stapo_core.tiny import make_run_folder, read_events

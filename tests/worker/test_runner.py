@@ -270,7 +270,7 @@ def test_a_trainer_that_an_earlier_attempt_left_is_ended_first(
             "train": TRAIN | {"num_steps": 1_000_000},
         }
     )
-    left = start_trainer(run_dir, config)
+    left = start_trainer(run_dir, config, fence=0)
     while not (run_dir / "lock").exists() or not (run_dir / "lock").read_text():
         time.sleep(0.05)
     work.runner.is_draining.clear()
