@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,15 @@ _FILE_FIELDS = ("training_file", "validation_file")
 _FILE_ID_PREFIX = "file-"
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads `1e-6` as the number that its writer meant; YAML 1.1 wants a dot in it, or takes it for a text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 class BadJobFile(ClientError):
     """The job file cannot be read, or names a file that is not there."""
 
@@ -23,7 +33,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The content of a YAML or JSON file that holds one mapping. Raises BadJobFile."""
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = json.loads(text) if path.suffix == ".json" else _Loader(text).get_single_data()
     except OSError as error:
         raise BadJobFile(f"{path} cannot be read: {error.strerror}.") from error
     except (ValueError, yaml.YAMLError) as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
 from stapo_core.config.algorithms import Algorithm, StapoConfig
 from stapo_core.config.graders import Grader
@@ -80,6 +80,15 @@ class EvaluationConfig(Strict):
     """Only the first so many problems are scored; all when omitted."""
 
 
+class GradingConfig(Strict):
+    """What becomes of a run whose grader often cannot judge, or gives every response the same score."""
+
+    max_error_share: Annotated[float, Field(ge=0.0, le=1.0)] = 0.2
+    """A run pauses, with examples, when more than this share of a step's responses cannot be judged; 1 never pauses."""
+    refuse_one_score_after: Annotated[int, Field(ge=0)] = 256
+    """A run ends when so many responses, from its first on, all got one score: it cannot learn; 0 trains on."""
+
+
 class CheckpointConfig(Strict):
     """When a checkpoint is written; whichever limit is reached first. One more is written at the end."""
 
@@ -119,6 +128,8 @@ class TrainConfig(Strict):
     """The optimizer."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How the validation file is scored."""
+    grading: GradingConfig = GradingConfig()
+    """What becomes of a run whose grader fails it."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When checkpoints are written."""
     lora: LoraConfig | None = None
@@ -144,6 +155,8 @@ class TrainConfig(Strict):
 class HeldOutConfig(Strict):
     """One more validation file, and how it is scored where that differs from `train.evaluation`."""
 
+    model_config = ConfigDict(strict=False)  # a file names paths by text
+
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
     """Its metrics are `eval/<name>/...`: lower-case letters, digits, dashes and underscores."""
     file: Path
@@ -160,6 +173,8 @@ class HeldOutConfig(Strict):
 
 class RunConfig(Strict):
     """The trainer's whole input, `config.json` in the run directory (or a YAML file for `stapo train`)."""
+
+    model_config = ConfigDict(strict=False)  # a file names paths by text, and lists stand for tuples
 
     model: Path
     """Folder of the base model in Hugging Face layout."""

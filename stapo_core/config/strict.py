@@ -12,6 +12,8 @@ ClipRange = Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
 class Strict(BaseModel):
-    """Refuses unknown fields, NaN and infinity, each by name."""
+    """Refuses unknown fields, NaN, infinity, and a value of another type (`"1"` or `true` for 1), each by name."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
