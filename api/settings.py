@@ -45,7 +45,9 @@ class Settings(BaseSettings):
     max_stored_bytes: int = Field(default=2**40, ge=1)
     """Bytes of uploaded files that one tenant may keep."""
     completion_wait_s: float = Field(default=120.0, gt=0)
-    """Seconds that a request for a completion waits for a worker's answer."""
+    """Seconds that a request for a completion waits for a sign of life from the worker that answers it."""
+    warm_models: int = Field(default=2, ge=1)
+    """Models that one worker keeps loaded for completions; the one that was not asked for longest makes room."""
     lease_s: float = Field(default=60.0, gt=0)
     """A worker that is silent for this long has lost its job."""
     heartbeat_s: float = Field(default=10.0, gt=0)
@@ -62,6 +64,8 @@ class Settings(BaseSettings):
     """Wait before the second attempt; it doubles with every further one without progress, up to a minute."""
     worker_slots: int = Field(default=1, ge=1)
     """Jobs one worker runs at a time; one per GPU."""
+    stall_s: float = Field(default=3600.0, gt=0)
+    """Seconds without a word from a trainer after which it is killed and tried again."""
     drain_s: float = Field(default=60.0, gt=0)
     """Seconds a worker that is told to stop leaves its trainers to save."""
 

@@ -35,7 +35,11 @@ class Trainer:
 
     run_dir: Path
     process: subprocess.Popen[bytes]
+    is_stalled: bool = False
+    """It was killed because it had been silent for too long."""
     _kill_at: float | None = field(default=None)
+    _spool_bytes: int = field(default=0)
+    _heard_at: float = field(default_factory=time.monotonic)
 
     def exit_code(self) -> int | None:
         """The exit code, or None while it runs; minus the signal's number when one ended it."""
@@ -59,6 +63,18 @@ class Trainer:
             self.process.send_signal(signal.SIGTERM)
         self._kill_at = min(self._kill_at, latest)
         if time.monotonic() > self._kill_at:
+            self.kill()
+
+    def kill_if_stalled(self, stall_s: float) -> None:
+        """Ends it when its spool has not grown for `stall_s` seconds, as seen by calls of this function."""
+        try:
+            size = (self.run_dir / "events.jsonl").stat().st_size
+        except FileNotFoundError:
+            size = 0
+        if size != self._spool_bytes:
+            self._spool_bytes, self._heard_at = size, time.monotonic()
+        elif time.monotonic() - self._heard_at > stall_s:
+            self.is_stalled = True
             self.kill()
 
     def kill(self) -> None:

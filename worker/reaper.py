@@ -24,8 +24,10 @@ class Housekeeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
         self._jobs: list[threading.Thread] = []
-        # After an outage silent workers get one lease to speak up: they could not renew either.
-        self._reap_after = time.monotonic()
+        # After an outage silent workers get one lease to speak up: they could not renew either. We may have come up
+        # just behind one, so the first reaping waits for a renewal of theirs.
+        self._reap_after = time.monotonic() + settings.heartbeat_s
+        self._beaten_at = time.monotonic()
 
     def start(self) -> None:
         """Starts the thread."""
@@ -47,11 +49,17 @@ class Housekeeper:
             except Outage as error:
                 self._reap_after = time.monotonic() + self._settings.lease_s
                 _LOG.warning("database_away", error=str(error))
+            except Exception:  # a worker without its housekeeper would be up, and deaf
+                _LOG.exception("housekeeping_failed")
             self._stopping.wait(min(self._settings.sweep_s, self._settings.heartbeat_s))
 
     def _beat(self) -> None:
         with self._runner.database.transaction() as session:
             leases.beat(session, self._runner.name, slots=self._settings.worker_slots)
+        now = time.monotonic()
+        if now - self._beaten_at > self._settings.lease_s / 2:  # the database, or this machine, stood still
+            self._reap_after = now + self._settings.lease_s
+        self._beaten_at = now
 
     def _reap(self) -> None:
         if time.monotonic() < self._reap_after:

@@ -31,7 +31,10 @@ from worker.process import Trainer, start_trainer, tail_log
 from worker.recorder import Attempt, Recorder
 
 _LOG = structlog.get_logger()
-_REMEDIES: dict[str, str] = {"storage_full": "The last checkpoint is whole; make room, then resume the job."}
+_REMEDIES: dict[str, str] = {
+    "storage_full": "The last checkpoint is whole; make room, then resume the job.",
+    "grader_errors": "The last whole step is saved; see to the grader, then resume the job, or fork it with another.",
+}
 
 
 class Runner:
@@ -136,6 +139,7 @@ class Runner:
         renewed_at = time.monotonic()
         while trainer.exit_code() is None:
             trainer.wait(self.settings.poll_s)
+            trainer.kill_if_stalled(self.settings.stall_s)
             try:
                 recorder.ship()
                 if time.monotonic() - renewed_at >= self.settings.heartbeat_s:
@@ -199,7 +203,7 @@ class Runner:
             elif code == EXIT_STOPPED:
                 leases.release_job(session, job, f"Attempt {job.fence} stopped at a checkpoint; waiting for a worker.")
             else:
-                leases.fail_attempt(session, job, _trainer_error(code, recorder, job), self.rule)
+                leases.fail_attempt(session, job, _trainer_error(trainer, recorder, job), self.rule)
             failpoint("finishing")
 
     def _pause(self, attempt: Attempt, message: str) -> None:
@@ -222,11 +226,14 @@ def _halt(recorder: Recorder) -> tuple[str, str]:
     return recorder.halt.reason, f"{recorder.halt.message}. {_REMEDIES[recorder.halt.reason]}"
 
 
-def _trainer_error(code: int | None, recorder: Recorder, job: Job) -> dict[str, Any]:
+def _trainer_error(trainer: Trainer, recorder: Recorder, job: Job) -> dict[str, Any]:
     """Why a trainer left that was neither done nor asked to: its own words, else its exit code and its log's end."""
     log = tail_log(recorder.run_dir)
-    said = recorder.failure
-    if said is not None:
+    code, said = trainer.exit_code(), recorder.failure
+    if trainer.is_stalled:
+        message = f"the trainer was silent for too long while {job.stage or 'starting'}, and was killed"
+        error = _error("trainer_stalled", message, stage=job.stage, retryable=True)
+    elif said is not None:
         error = _error(said.code, said.message, stage=said.stage, param=said.param, retryable=said.retryable)
     elif code == EXIT_FENCED:
         message = "another trainer still holds the run directory"

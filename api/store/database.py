@@ -12,6 +12,8 @@ from sqlalchemy.orm import sessionmaker
 from api.errors import Unprocessable
 
 CONNECT_TIMEOUT_S = 5
+# A connection whose other end is gone without a word ends within half a minute, not after the hours of the kernel.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
 
 class Outage(Exception):
@@ -27,7 +29,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
-            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "stapo"},
+            connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "stapo"} | _KEEPALIVE,
         )
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
