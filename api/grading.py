@@ -7,49 +7,25 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from api.errors import Unavailable, Unprocessable
-from stapo_core.config import Grader
+from stapo_core.config import Grader, MultiGrader
 from stapo_core.graders import build_grader, item_fields
+from stapo_core.graders.score import Sample
 from stapo_core.graders.templates import TemplateError
-
-if TYPE_CHECKING:
-    from stapo_core.batch import Group
 
 AT_ONCE = 2
 WAIT_S = 30.0
 
 
 @dataclass(frozen=True)
-class Item:
-    """The row that a sample answers."""
-
-    item: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A response's text."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Try:
-    """What graders read of a group of responses, without tensors."""
-
-    prompt: Item
-    responses: tuple[Sample, ...]
-    rewards: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
 class Outcome:
-    """A reward, the kind of trouble where it could not be judged, and how long it took."""
+    """A reward, the kind of trouble where it could not be judged, the rewards of its parts, and how long it took."""
 
     reward: float
     error: str | None
+    parts: dict[str, float]
     seconds: float
 
 
@@ -65,14 +41,15 @@ class GraderDesk:
             started = time.perf_counter()
             pool = build(grader)
             try:
-                tried = Try(Item(item), (Sample(text),))
-                (graded,) = pool.grade([cast("Group", tried)])
+                verdicts = pool.judge([Sample(item, text)])
             except TemplateError as error:
                 raise Unprocessable(str(error), code="invalid_grader", param="item") from error
             finally:
                 pool.close()
-            error_kind = next(iter(pool.take_errors()), None)
-            return Outcome(graded.rewards[0], error_kind, time.perf_counter() - started)
+            (score,) = verdicts.total
+            parts = {name: part[0].value for name, part in verdicts.parts.items()}
+            sub_rewards = parts if isinstance(grader, MultiGrader) else {}
+            return Outcome(score.value, score.error, sub_rewards, time.perf_counter() - started)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -1,7 +1,8 @@
 """The command line: parses, calls one function, prints.
 
 Exit codes: 0 done; 1 it failed, and a sentence on stderr says why; 2 wrong usage; 3 the job that was watched failed
-or was cancelled; 130 Ctrl-C. `stapo train` gives the trainer's own: 75 stopped with a checkpoint, 78 bad input.
+or was cancelled; 130 Ctrl-C. `stapo train` gives the trainer's own: 74 halted, 75 stopped with a
+checkpoint, 78 bad input.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def train(config_file: Path, run_dir: Path, console: Console) -> int:
             if code is not None:
                 break
             time.sleep(_TICK_S)
-    if code not in (events.EXIT_DONE, events.EXIT_STOPPED):
+    if code not in (events.EXIT_DONE, events.EXIT_STOPPED, events.EXIT_HALTED):
         console.print(f"The trainer ended with code {code}. The end of {log}:\n{tail(log)}", markup=False)
     return code
 
@@ -137,11 +137,19 @@ def _show(display: RunDisplay, event: Any) -> None:
             display.show_note(f"checkpoint saved: {event.folder}")
         case events.CheckpointRejected():
             display.show_note(f"checkpoint {event.folder} is not used: {event.reason}")
+        case events.GraderErrors():
+            kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(event.errors.items()))
+            display.show_note(f"step {event.step}: of {event.num_responses} responses, not judged: {kinds}")
+            for example in event.examples:
+                display.show_note(f"{example.kind}: {example.prompt!r} -> {example.response!r}")
         case events.Warned():
             display.show_note(f"warning: {event.message}")
         case events.Failed():
             where = f" ({event.param})" if event.param else ""
             display.show_note(f"failed while {event.stage}: {event.message}{where}")
+        case events.Halted():
+            display.show_state("paused")
+            display.show_note(f"halted: {event.message}; the same command goes on")
         case events.Finished():
             display.show_state("stopped" if event.reason == "stopped" else "done", step=event.step)
 

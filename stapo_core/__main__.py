@@ -111,6 +111,7 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
     # Imported only now: a config that cannot be read is refused without the seconds that torch takes to load.
     from stapo_core.build import BadInput, build
     from stapo_core.distributed import connect, disconnect
+    from stapo_core.grading import OneScore
     from stapo_core.learner import Diverged
     from stapo_core.train import train
 
@@ -123,6 +124,8 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
         disconnect(ranks)
     except BadInput as error:
         return _refuse(spool, error.code, str(error), error.param)
+    except OneScore as error:
+        return _refuse(spool, error.code, str(error), error.param, stage="grading")
     except Exception as error:  # the process ends here: the supervisor reads the event, the log has the trace
         traceback.print_exc()
         stage = run.report.stage if run else stage
@@ -137,6 +140,9 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
         if run is not None:
             run.grading.close()
             run.sampler.close()
+    if outcome.reason == "grader_errors":
+        spool.emit(Halted, stage="grading", reason=outcome.reason, message=outcome.message)
+        return EXIT_HALTED
     spool.emit(Finished, step=outcome.step, reason=outcome.reason)
     return EXIT_DONE if outcome.reason == "num_steps_reached" else EXIT_STOPPED
 
@@ -153,8 +159,8 @@ def print_estimate(run_dir: Path) -> int:
     return EXIT_DONE
 
 
-def _refuse(spool: Spool, code: str, message: str, param: str | None) -> int:
-    spool.emit(Failed, stage="loading", code=code, message=message, param=param, retryable=False)
+def _refuse(spool: Spool, code: str, message: str, param: str | None, stage: Stage = "loading") -> int:
+    spool.emit(Failed, stage=stage, code=code, message=message, param=param, retryable=False)
     return EXIT_BAD_CONFIG
 
 

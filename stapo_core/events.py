@@ -15,7 +15,7 @@ EXIT_HALTED = 74  # cannot go on before somebody acts; the last checkpoint is wh
 EXIT_FENCED = 76  # another trainer holds this run directory
 EXIT_BAD_CONFIG = 78  # never retried
 
-HaltReason = Literal["storage_full"]
+HaltReason = Literal["storage_full", "grader_errors"]
 Stage = Literal["loading", "evaluating", "sampling", "grading", "learning", "saving", "exporting"]
 
 
@@ -103,6 +103,26 @@ class CheckpointRejected(Event):
     reason: str
 
 
+class Unjudged(BaseModel):
+    """A response that the grader could not judge: `kind` is what went wrong; both texts may be cut."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: str
+    prompt: str
+    response: str
+
+
+class GraderErrors(Event):
+    """So many of a step's responses could not be judged that the run is paused: counts by kind, and examples."""
+
+    type: Literal["grader_errors"] = "grader_errors"
+    step: int
+    num_responses: int
+    errors: dict[str, int]
+    examples: list[Unjudged]
+
+
 class Warned(Event):
     """Something the user should know that does not stop the run."""
 
@@ -147,6 +167,7 @@ TrainerEvent = Annotated[
     | CheckpointSaved
     | RolloutsRecorded
     | CheckpointRejected
+    | GraderErrors
     | Warned
     | Finished
     | Halted

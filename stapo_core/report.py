@@ -15,7 +15,16 @@ from typing import Literal
 
 from stapo_core.batch import Group
 from stapo_core.diagnostics import Metrics, diagnose, join
-from stapo_core.events import Evaluated, RolloutsRecorded, Stage, StageChanged, StepDone, Warned
+from stapo_core.events import (
+    Evaluated,
+    GraderErrors,
+    RolloutsRecorded,
+    Stage,
+    StageChanged,
+    StepDone,
+    Unjudged,
+    Warned,
+)
 from stapo_core.learner import Learned
 from stapo_core.recording import Recorder
 from stapo_core.spool import Spool
@@ -84,6 +93,14 @@ class Report:
         """Emits an evaluation."""
         values, _ = without_non_finite(metrics)
         self._spool.emit(Evaluated, step=step, metrics=values, final=final)
+
+    def grader_errors(
+        self, step: int, num_responses: int, errors: Mapping[str, int], examples: Sequence[Unjudged]
+    ) -> None:
+        """Emits the evidence that a step's responses cannot be judged."""
+        self._spool.emit(
+            GraderErrors, step=step, num_responses=num_responses, errors=dict(errors), examples=list(examples)
+        )
 
     def warn(self, message: str, step: int) -> None:
         """Emits a warning."""

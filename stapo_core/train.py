@@ -19,10 +19,11 @@ from stapo_core.rollout import Draw, Sampler, Stopped
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Why the loop ended, and the step that the weights stand at."""
+    """Why the loop ended, and the step that the weights stand at; `message` says more where there is more to say."""
 
     step: int
-    reason: Literal["num_steps_reached", "stopped"]
+    reason: Literal["num_steps_reached", "stopped", "grader_errors"]
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class Run:
 def train(run: Run) -> Outcome:
     """Trains from `run.start` to the end, or until asked to stop: an unfinished step is dropped, whole ones are kept.
 
-    Sampler and learner raise Stopped only while nothing of the step has changed the weights.
+    Sampler, grading and learner raise Stopped only while nothing of the step has changed the weights.
     """
     done = run.start
     try:
@@ -98,8 +99,8 @@ def train(run: Run) -> Outcome:
             run.report.step_done(step, groups, learned)
             run.evaluator.evaluate_when_due(step)
             run.save_when_due(step)
-    except Stopped:
+    except Stopped as stopped:
         if done > run.checkpoints.saved_step:
             run.save(done)
-        return Outcome(done, "stopped")
+        return Outcome(done, stopped.reason, str(stopped))
     return Outcome(done, "num_steps_reached")

@@ -202,6 +202,13 @@ def _write_rejected(session: Session, job: Job, event: events.CheckpointRejected
     add_event(session, job, message, kind="checkpoint_rejected", level="warn", data=data)
 
 
+def _write_grader_errors(session: Session, job: Job, event: events.GraderErrors) -> None:
+    counts = ", ".join(f"{number} {kind}" for kind, number in sorted(event.errors.items()))
+    message = f"The grader could not judge {sum(event.errors.values())} of {event.num_responses} responses of step "
+    data = event.model_dump(mode="json", exclude={"type", "time"})
+    add_event(session, job, f"{message}{event.step}: {counts}.", kind="grader_errors", level="error", data=data)
+
+
 def _write_warning(session: Session, job: Job, event: events.Warned) -> None:
     add_event(session, job, event.message, kind="warning", level="warn", data={"step": event.step})
 
@@ -237,6 +244,7 @@ _WRITERS: dict[type[Any], Callable[[Session, Job, Any], None]] = {
     events.CheckpointSaved: _write_checkpoint,
     RolloutsIndexed: _write_rollouts,
     events.CheckpointRejected: _write_rejected,
+    events.GraderErrors: _write_grader_errors,
     events.Warned: _write_warning,
     events.Finished: _write_finished,
     events.Halted: _write_halted,

@@ -5,13 +5,12 @@ Must stay free of torch: the API asks it which fields a grader reads.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stapo_core.config import Grader, MultiGrader
 from stapo_core.graders import templates
+from stapo_core.graders.ahead import Ahead
 from stapo_core.graders.format import FormatScorer
 from stapo_core.graders.json_schema import JsonSchemaScorer
 from stapo_core.graders.length import LengthScorer
@@ -19,12 +18,9 @@ from stapo_core.graders.mathematics import MathScorer
 from stapo_core.graders.multi import combine
 from stapo_core.graders.numeric import NumericScorer
 from stapo_core.graders.regex import RegexScorer
-from stapo_core.graders.score import Pair, Score, Scorer
+from stapo_core.graders.score import Pair, Sample, Scorer, Verdicts
 from stapo_core.graders.string_check import StringCheckScorer
 from stapo_core.graders.text_similarity import TextSimilarityScorer
-
-if TYPE_CHECKING:
-    from stapo_core.batch import Group
 
 SCORERS: dict[str, Callable[[Any], Scorer]] = {
     "string_check": StringCheckScorer,
@@ -56,50 +52,42 @@ def build_grader(config: Grader) -> GraderPool:
 
 
 class GraderPool:
-    """Grades groups and counts, by kind, what it could not judge; `close` ends its child processes."""
+    """Judges samples, also ahead of being asked; `close` ends its threads and child processes."""
 
     def __init__(self, config: Grader) -> None:
         self._config = config
         parts = config.graders if isinstance(config, MultiGrader) else {config.name: config}
-        self._parts = {name: (part, SCORERS[part.type](part)) for name, part in parts.items()}
-        self._errors: Counter[str] = Counter()
+        self._parts = {name: (part, Ahead(SCORERS[part.type](part))) for name, part in parts.items()}
 
-    @property
-    def errors(self) -> dict[str, int]:
-        """Responses that got 0 because they could not be judged, by kind, since `take_errors` was last called."""
-        return dict(self._errors)
+    def begin(self, sample: Sample) -> None:
+        """Has a sample judged meanwhile, so that `judge` need not wait for it."""
+        for part, scorer in self._parts.values():
+            scorer.begin([_fill(part, sample)])
 
-    def take_errors(self) -> dict[str, int]:
-        """Gives the counts and begins again at none."""
-        taken = self.errors
-        self._errors.clear()
-        return taken
-
-    def grade(self, groups: Sequence[Group]) -> list[Group]:
-        """The same groups with one reward per response."""
-        found = {name: self._score(part, scorer, groups) for name, (part, scorer) in self._parts.items()}
+    def judge(self, samples: Sequence[Sample]) -> Verdicts:
+        """What each sample is worth; equal ones are judged once. Raises TemplateError for a field that a row lacks."""
+        asked = {name: [_fill(part, sample) for sample in samples] for name, (part, _) in self._parts.items()}
+        for name, pairs in asked.items():
+            self._parts[name][1].begin(pairs)
+        parts = {name: self._parts[name][1].score(pairs) for name, pairs in asked.items()}
         if isinstance(self._config, MultiGrader):
-            scores = combine(self._config, found)
-        else:
-            (scores,) = found.values()
-        self._errors.update(score.error for score in scores if score.error is not None)
-        rewards = iter(scores)
-        return [replace(group, rewards=tuple(next(rewards).value for _ in group.responses)) for group in groups]
+            return Verdicts(combine(self._config, parts), parts)
+        (total,) = parts.values()
+        return Verdicts(total, parts)
 
     def close(self) -> None:
         """Ends what the grader started."""
         for _, scorer in self._parts.values():
             scorer.close()
 
-    def _score(self, config: Any, scorer: Scorer, groups: Sequence[Group]) -> list[Score]:
-        pairs = []
-        for group in groups:
-            item = group.prompt.item
-            for response in group.responses:
-                text = templates.render(config.input, item=item, output_text=response.text)
-                reference = templates.render(_reference(config), item=item, output_text=response.text)
-                pairs.append(Pair(text, reference))
-        return scorer.score(pairs)
+
+def _fill(config: Any, sample: Sample) -> Pair:
+    """The pair that a grader is asked about."""
+    item, text = sample.item, sample.text
+    return Pair(
+        templates.render(config.input, item=item, output_text=text),
+        templates.render(_reference(config), item=item, output_text=text),
+    )
 
 
 def _reference(config: Any) -> str:

@@ -11,6 +11,7 @@ import os
 import selectors
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -28,22 +29,39 @@ class ChildPool:
     and at most eight.
     """
 
-    def __init__(self, module: str, timeout_s: float, settings: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        timeout_s: float,
+        settings: Mapping[str, Any] | None = None,
+        *,
+        num_children: int | None = None,
+    ) -> None:
         """`module` runs `child.serve`; `settings` reach it before the first pair."""
         self._module = module
         self._timeout_s = timeout_s
         self._settings = json.dumps(settings or {})
-        self._num_children = max(2, min(8, os.cpu_count() or 1))
+        self._num_children = num_children or max(2, min(8, os.cpu_count() or 1))
         self._children: list[_Child] = []
+        self._judging = threading.Lock()
+        self._is_closed = False
 
     def close(self) -> None:
-        """Kills the children."""
-        for child in self._children:
-            child.kill()
-        self._children.clear()
+        """Kills the children; a `judge` of another thread ends with what it has, and scores the rest 0."""
+        self._is_closed = True
+        for child in list(self._children):
+            child.end()
+        with self._judging:
+            for child in self._children:
+                child.kill()
+            self._children.clear()
 
     def judge(self, pairs: Sequence[Pair]) -> dict[Pair, Score]:
         """One score per pair; the pairs are distinct."""
+        with self._judging:
+            return {pair: Score(0.0, "closed") for pair in pairs} | self._judge(pairs)
+
+    def _judge(self, pairs: Sequence[Pair]) -> dict[Pair, Score]:
         self._children = [child for child in self._children if child.is_alive()]
         while len(self._children) < min(self._num_children, len(pairs)):
             self._children.append(self._start())
@@ -51,7 +69,7 @@ class ChildPool:
             for child in self._children:
                 selector.register(child.stdout, selectors.EVENT_READ, child)
             work = _Work(deque(pairs), selector)
-            while len(work.scores) < len(pairs):
+            while len(work.scores) < len(pairs) and not self._is_closed:
                 for child in [child for child in self._children if child.is_ready]:
                     if work.waiting:
                         child.ask(work.waiting.popleft(), self._timeout_s)
@@ -69,7 +87,7 @@ class ChildPool:
         if "gone" in reply:
             self._replace(child, "crash", work)
         elif child.pair is not None:
-            work.scores[child.pair] = Score(float(reply["score"]), reply["error"])
+            work.scores[child.pair] = Score(float(reply["score"]), reply["error"], child.seconds())
             child.rest()
 
     def _replace(self, child: _Child, error: str, work: _Work) -> None:
@@ -79,7 +97,7 @@ class ChildPool:
         if not child.was_ready:
             raise RuntimeError(f"a grader's child could not start ({error}); its own words stand in the log above")
         if child.pair is not None:
-            work.give_up(child.pair, error)
+            work.give_up(child.pair, error, child.seconds())
         fresh = self._start()
         self._children.append(fresh)
         work.selector.register(fresh.stdout, selectors.EVENT_READ, fresh)
@@ -97,13 +115,13 @@ class _Work:
     scores: dict[Pair, Score] = field(default_factory=dict)
     crashed: set[Pair] = field(default_factory=set)
 
-    def give_up(self, pair: Pair, error: str) -> None:
+    def give_up(self, pair: Pair, error: str, seconds: float) -> None:
         """Scores a pair 0; one whose child died gets a second child, since the pair may not be to blame."""
         if error == "crash" and pair not in self.crashed:
             self.crashed.add(pair)
             self.waiting.append(pair)
         else:
-            self.scores[pair] = Score(0.0, error)
+            self.scores[pair] = Score(0.0, error, seconds)
 
 
 class _Child:
@@ -122,12 +140,14 @@ class _Child:
         self._unread = b""
         self.was_ready = self.is_ready = False
         self.pair: Pair | None = None
-        self.deadline = time.monotonic() + _START_S
+        self._asked_at = time.monotonic()
+        self.deadline = self._asked_at + _START_S
         self._write(settings)
 
     def ask(self, pair: Pair, timeout_s: float) -> None:
         """Hands over a pair; a broken pipe shows as the end of its output."""
-        self.pair, self.is_ready, self.deadline = pair, False, time.monotonic() + timeout_s
+        self._asked_at = time.monotonic()
+        self.pair, self.is_ready, self.deadline = pair, False, self._asked_at + timeout_s
         self._write(json.dumps({"text": pair.text, "reference": pair.reference}))
 
     def read(self) -> dict[str, Any] | None:
@@ -150,9 +170,17 @@ class _Child:
         """It waits for the next pair, however long."""
         self.pair, self.is_ready, self.deadline = None, True, float("inf")
 
-    def kill(self) -> None:
-        """Ends the process, whatever it does, and closes the pipes."""
+    def seconds(self) -> float:
+        """How long ago it was asked."""
+        return time.monotonic() - self._asked_at
+
+    def end(self) -> None:
+        """Sends the signal that ends the process, whatever it does; its pipes stay open for who reads them."""
         self._process.kill()
+
+    def kill(self) -> None:
+        """Ends the process and closes the pipes."""
+        self.end()
         self._process.wait()
         self.stdout.close()
         with suppress(BrokenPipeError):  # a question was still on its way

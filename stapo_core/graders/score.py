@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A response's text and the row that it answers, as the templates of a grader read them."""
+
+    item: Mapping[str, Any]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +29,25 @@ class Score:
 
     value: float
     error: str | None = None
+    seconds: float = field(default=0.0, compare=False)
+    """How long the judgement took; 0 where it was not timed by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """One score per sample, in order: the grader's, and those of its parts by name."""
+
+    total: list[Score]
+    parts: dict[str, list[Score]]
 
 
 class Scorer(Protocol):
-    """Judges pairs; one kind of grader each."""
+    """Judges pairs; one kind of grader each. The same pair has the same score, whenever it is asked."""
 
     def score(self, pairs: Sequence[Pair]) -> list[Score]:
         """One score per pair, in order."""
         ...
 
     def close(self) -> None:
-        """Ends what it started."""
+        """Ends what it started. Another thread may be in `score` then, which ends soon, its scores of no more use."""
         ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 from torch import Tensor
 
@@ -65,3 +65,5 @@ class Sampler(Protocol):
 
 class Stopped(Exception):
     """The run was asked to stop while it was sampling; what was drawn in this call is dropped."""
+
+    reason: ClassVar[Literal["stopped", "grader_errors"]] = "stopped"

@@ -6,50 +6,57 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from stapo_core.batch import Group, Prompt, Response
-from stapo_core.config import MathGrader, NumericGrader, StringCheckGrader
+from stapo_core.config import LengthGrader, MathGrader, MultiGrader, NumericGrader, StringCheckGrader
 from stapo_core.graders import build_grader, item_fields
+from stapo_core.graders.score import Sample, Score
 from stapo_core.graders.templates import TemplateError
 
 
-def group(answer: str, *texts: str) -> Group:
-    empty = torch.zeros(0)
-    responses = tuple(Response(empty.long(), empty, empty, text, "stop") for text in texts)
-    return Group(Prompt(0, "", (1,), {"prompt": "?", "answer": answer}), responses)
+def samples(answer: str, *texts: str) -> list[Sample]:
+    return [Sample({"prompt": "?", "answer": answer}, text) for text in texts]
+
+
+def values(scores: list[Score]) -> list[float]:
+    return [score.value for score in scores]
 
 
 def test_each_response_gets_its_own_reward_in_order() -> None:
     pool = build_grader(NumericGrader(type="numeric", reference="{{item.answer}}"))
-    graded = pool.grade([group("3", "it is 3", "4"), group("4", "3", "4", "=4")])
-    assert [one.rewards for one in graded] == [(1.0, 0.0), (0.0, 1.0, 1.0)]
+    judged = pool.judge([*samples("3", "it is 3", "4"), *samples("4", "3", "4", "=4")])
+    assert values(judged.total) == [1.0, 0.0, 0.0, 1.0, 1.0]
+    pool.close()
 
 
-def test_grading_leaves_prompts_and_responses_as_they_are() -> None:
-    asked = group("3", "3")
-    pool = build_grader(StringCheckGrader(type="string_check", reference="{{item.answer}}", operation="eq"))
-    (graded,) = pool.grade([asked])
-    assert graded.prompt is asked.prompt
-    assert graded.responses is asked.responses
-
-
-def test_errors_are_counted_by_kind_until_they_are_taken() -> None:
+def test_what_cannot_be_judged_says_why() -> None:
     pool = build_grader(NumericGrader(type="numeric", reference="{{item.answer}}"))
-    pool.grade([group("three", "3", "4")])
-    pool.grade([group("four", "4")])
-    assert pool.errors == {"reference_not_a_number": 3}
-    assert pool.take_errors() == {"reference_not_a_number": 3}
-    assert pool.errors == {}
+    judged = pool.judge([*samples("three", "3"), *samples("4", "4")])
+    assert judged.total == [Score(0.0, "reference_not_a_number"), Score(1.0)]
+    pool.close()
 
 
 def test_the_math_grader_judges_groups() -> None:
     pool = build_grader(MathGrader(type="math", reference="{{item.answer}}", timeout_s=20.0))
     try:
-        (graded,) = pool.grade([group("1/2", r"\boxed{0.5}", r"\boxed{0.25}", r"\boxed{\frac{2}{4}}")])
+        judged = pool.judge(samples("1/2", r"\boxed{0.5}", r"\boxed{0.25}", r"\boxed{\frac{2}{4}}"))
     finally:
         pool.close()
-    assert graded.rewards == (1.0, 0.0, 1.0)
+    assert values(judged.total) == [1.0, 0.0, 1.0]
+    assert all(score.seconds > 0.0 for score in judged.total)
+
+
+def test_the_parts_of_a_formula_are_told_beside_their_sum() -> None:
+    right = NumericGrader(type="numeric", reference="{{item.answer}}")
+    short = LengthGrader(type="length", max_length=1)
+    formula = "0.75 * right + 0.25 * short"
+    pool = build_grader(MultiGrader(type="multi", graders={"right": right, "short": short}, calculate_output=formula))
+    judged = pool.judge(samples("3", "3", "it is 3", "4"))
+    pool.close()
+    assert values(judged.total) == [1.0, 0.75, 0.25]
+    assert {name: values(scores) for name, scores in judged.parts.items()} == {
+        "right": [1.0, 1.0, 0.0],
+        "short": [1.0, 0.0, 1.0],
+    }
 
 
 def test_the_fields_a_grader_reads_come_from_both_templates() -> None:
