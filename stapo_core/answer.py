@@ -45,10 +45,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def answer(asked: argparse.Namespace) -> None:
     """Prints the responses to the rows of `asked.input`, batch by batch. Raises UnusableModelError and DataError."""
     sampler, tokenizer = _load(asked.model_folder, asked.max_tokens)
-    rows = (row for _, row in islice(iter_rows(asked.input), asked.limit))
+    rows = islice(iter_rows(asked.input), asked.limit)
     step = 0
     while batch := list(islice(rows, _ROWS_AT_A_TIME)):
-        prompts = encode_prompts(batch, tokenizer, _MAX_PROMPT_TOKENS)
+        lines = [line for line, _ in batch]
+        prompts = encode_prompts((row for _, row in batch), tokenizer, _MAX_PROMPT_TOKENS, lines)
         draw = Draw(seed=asked.seed, step=step, num_samples=asked.num_samples, temperature=asked.temperature)
         for group in sampler.sample(prompts, draw):
             for response in group.responses:

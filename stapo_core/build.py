@@ -9,7 +9,6 @@ import copy
 import platform
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -17,34 +16,25 @@ import transformers
 from stapo_core.algorithms import compose
 from stapo_core.batch import Prompt
 from stapo_core.checkpoint import Checkpoints, Onlooker, Saved, find_newest, restore_rng
-from stapo_core.config import RunConfig, TrainConfig
-from stapo_core.data import DataError, DataErrors, check_rows, read_rows
+from stapo_core.config import RunConfig
 from stapo_core.distributed import Alone, Ranks
-from stapo_core.evaluation import Evaluator, HeldOut
+from stapo_core.evaluation import Evaluator
 from stapo_core.events import Started
-from stapo_core.graders import GraderPool, build_grader, item_fields
+from stapo_core.graders import GraderPool, build_grader
 from stapo_core.graders.templates import TemplateError
-from stapo_core.grading import FirstScores, Grading, Overlong, TrainingGrading
+from stapo_core.grading import Grading, Overlong
 from stapo_core.learner import Learner
-from stapo_core.policy import ModelError, Policy, check_folder, load_tokenizer
+from stapo_core.policy import ModelError, Policy
+from stapo_core.problems import BadInput as BadInput
+from stapo_core.problems import load_problems
 from stapo_core.recording import Recorder
 from stapo_core.refill import Refill, ReplaceIdle, keep_all
 from stapo_core.report import Report
 from stapo_core.rollout import Sampler
-from stapo_core.rollout.prompts import encode_prompts
 from stapo_core.rollout.ranked_sampler import RankedSampler
 from stapo_core.rollout.transformers_sampler import TransformersSampler
 from stapo_core.spool import Spool
 from stapo_core.train import Run
-
-
-class BadInput(Exception):
-    """The user's config, data or model cannot be used; `param` is the config field at fault."""
-
-    def __init__(self, message: str, *, code: str, param: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
 
 
 def build(
@@ -60,7 +50,8 @@ def build(
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
     pool = _graders(config)
-    prompts, held_out = _prompts(config)
+    problems = load_problems(config)
+    prompts = problems.train
     num_steps = config.train.num_steps or max(1, config.num_epochs * len(prompts) // config.train.batch.num_prompts)
     holder = Checkpoints if ranks.rank == 0 else Onlooker
     checkpoints = holder(run_dir, config.train.checkpoint, spool=spool)
@@ -70,11 +61,13 @@ def build(
     recorder = Recorder(run_dir, learner.policy.tokenizer, every=record_every)
     report = Report(spool, recorder)
     sampler = RankedSampler(_sampler(learner.policy, config, should_stop), ranks)
-    grading = _training_grading(config.train, pool, report, ranks, is_fresh=saved is None)
+    algorithm = config.train.algorithm
+    overlong = Overlong(config.train.sampling.max_response_tokens, algorithm.overlong_share)
+    grading = Grading(pool, report, overlong, ranks=ranks)
     evaluator = Evaluator(
-        held_out,
+        problems.held_out,
         sampler=sampler,
-        grading=Grading(pool, report, config.train.grading, ranks=ranks),
+        grading=Grading(pool, report, ranks=ranks),
         report=report,
         every_steps=config.train.evaluation.every_steps,
         seed=config.seed,
@@ -107,82 +100,6 @@ def _graders(config: RunConfig) -> GraderPool:
         return build_grader(config.grader)
     except TemplateError as error:
         raise BadInput(str(error), code="invalid_grader", param="grader") from error
-
-
-def _prompts(config: RunConfig) -> tuple[list[Prompt], list[HeldOut]]:
-    """Training prompts and validation files, checked against the grader, the model's context and the batch."""
-    try:
-        model = check_folder(config.model)
-        tokenizer = load_tokenizer(config.model)
-    except ModelError as error:
-        raise BadInput(str(error), code="invalid_model", param="model") from error
-    _check_context(config, model.get("max_position_embeddings", 2**62))
-    prompts = _read(config.training_file, "training_file", config, tokenizer)
-    if len(prompts) < config.train.batch.num_prompts:
-        raise BadInput(
-            f"a step takes {config.train.batch.num_prompts} prompts and the training file has {len(prompts)}; "
-            f"set num_prompts to at most {len(prompts)} or add rows",
-            code="too_few_rows",
-            param="train.batch.num_prompts",
-        )
-    return prompts, _held_out(config, tokenizer)
-
-
-def _check_context(config: RunConfig, context: int) -> None:
-    sampling = config.train.sampling
-    if sampling.max_prompt_tokens >= context:
-        raise BadInput(
-            f"max_prompt_tokens {sampling.max_prompt_tokens} leaves no room for a response in the model's context of "
-            f"{context}; set max_prompt_tokens to at most {context - 1} and max_response_tokens to what is then left",
-            code="context_too_long",
-            param="train.sampling.max_prompt_tokens",
-        )
-    if sampling.max_prompt_tokens + sampling.max_response_tokens > context:
-        raise BadInput(
-            f"max_prompt_tokens {sampling.max_prompt_tokens} + max_response_tokens {sampling.max_response_tokens} "
-            f"exceed the model's context of {context}; set max_response_tokens to at most "
-            f"{context - sampling.max_prompt_tokens}",
-            code="context_too_long",
-            param="train.sampling.max_response_tokens",
-        )
-
-
-def _held_out(config: RunConfig, tokenizer: Any) -> list[HeldOut]:
-    """The validation files, the unnamed one first."""
-    usual = config.train.evaluation
-    found = []
-    if config.validation_file is not None:
-        problems = _read(config.validation_file, "validation_file", config, tokenizer)[: usual.max_problems]
-        found.append(HeldOut(None, problems, usual.num_samples, usual.temperature))
-    for place, each in enumerate(config.validation_files):
-        problems = _read(each.file, f"validation_files.{place}.file", config, tokenizer)
-        limit = each.max_problems or usual.max_problems
-        num_samples, temperature = each.num_samples or usual.num_samples, each.temperature or usual.temperature
-        found.append(HeldOut(each.name, problems[:limit], num_samples, temperature, each.top_p))
-    return found
-
-
-def _read(path: Path, param: str, config: RunConfig, tokenizer: Any) -> list[Prompt]:
-    try:
-        check_rows(path, item_fields(config.grader))
-        return encode_prompts(read_rows(path), tokenizer, config.train.sampling.max_prompt_tokens)
-    except (DataError, DataErrors) as error:
-        raise BadInput(f"{path.name}: {error}", code="invalid_data", param=param) from error
-
-
-def _training_grading(
-    config: TrainConfig, pool: GraderPool, report: Report, ranks: Ranks, *, is_fresh: bool
-) -> TrainingGrading:
-    """A run that goes on may have learned to give one score, so only a fresh one is refused for it."""
-    rules = config.grading
-    return TrainingGrading(
-        pool,
-        report,
-        rules,
-        overlong=Overlong(config.sampling.max_response_tokens, config.algorithm.overlong_share),
-        first=FirstScores(rules.refuse_one_score_after if is_fresh else 0),
-        ranks=ranks,
-    )
 
 
 def _learner(

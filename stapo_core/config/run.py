@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from stapo_core.config.algorithms import Algorithm, StapoConfig
 from stapo_core.config.graders import Grader
+from stapo_core.config.sources import ReasoningGymSource
 from stapo_core.config.strict import Positive, Probability, Strict
 
 
@@ -78,6 +79,9 @@ class EvaluationConfig(Strict):
     """Softmax temperature of the evaluation."""
     max_problems: Positive | None = None
     """Only the first so many problems are scored; all when omitted."""
+    held_out_share: Annotated[float, Field(ge=0.0, le=0.5)] | None = None
+    """Share of the training file's distinct prompts that is held out by the seed and scored, where there is no
+    validation file; when omitted, 0.05 (at most 200 prompts) of a file with at least 200 rows, else none."""
 
 
 class GradingConfig(Strict):
@@ -159,8 +163,8 @@ class HeldOutConfig(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")]
     """Its metrics are `eval/<name>/...`: lower-case letters, digits, dashes and underscores."""
-    file: Path
-    """JSONL in the form of the training file; one file may stand here several times, each time scored another way."""
+    file: Path | ReasoningGymSource
+    """In the form of the training file; one file may stand here several times, each time scored another way."""
     num_samples: Positive | None = None
     """Responses per problem; that of train.evaluation when omitted."""
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] | None = None
@@ -178,10 +182,11 @@ class RunConfig(Strict):
 
     model: Path
     """Folder of the base model in Hugging Face layout."""
-    training_file: Path
-    """JSONL: one `{"prompt": ..., ...reference fields}` per line."""
-    validation_file: Path | None = None
-    """JSONL in the same form, scored before, during and after training."""
+    training_file: Path | ReasoningGymSource
+    """One `{"prompt": ..., ...reference fields}` per line (JSONL, also under gzip or zstd) or row (parquet); or a
+    generator in place of a file, `{"source": "reasoning_gym", "task": ..., "config": {...}}`."""
+    validation_file: Path | ReasoningGymSource | None = None
+    """Problems in the same form, scored before, during and after training."""
     validation_files: tuple[HeldOutConfig, ...] = ()
     """More of them, by name; without a validation_file the first of these also gives the metrics `eval/...`."""
     grader: Grader
@@ -199,4 +204,14 @@ class RunConfig(Strict):
         twice = next((name for place, name in enumerate(names) if name in names[:place]), None)
         if twice is not None:
             raise ValueError(f"validation_files has the name {twice!r} twice; call one of them {twice + '-2'!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _one_way_to_validate(self) -> Self:
+        share = self.train.evaluation.held_out_share
+        if share and (self.validation_file is not None or self.validation_files):
+            raise ValueError(
+                f"train.evaluation.held_out_share {share} asks for a part of the training file, and a validation file "
+                "is given; leave one of them out"
+            )
         return self

@@ -37,7 +37,7 @@ ENTRIES = {
 }
 
 PLANTS = {
-    "The trainer knows no service": ("stapo_core/data.py", "import httpx2"),
+    "The trainer knows no service": ("stapo_core/data/rows.py", "import httpx2"),
     "Config and events are free of torch": ("stapo_core/config/run.py", "import numpy"),
     "No service reaches torch, even through a chain": ("client/http.py", "import stapo_core.batch"),
     "The worker enters the API by five doors": ("worker/runner.py", "import api.schemas"),
@@ -49,7 +49,7 @@ PLANTS = {
     "The API's layers": ("api/errors.py", "import api.store"),
     "The worker's layers": ("worker/process.py", "import worker.runner"),
     "The client's layers": ("client/lock.py", "import client.launch"),
-    "The trainer's layers": ("stapo_core/data.py", "import stapo_core.train"),
+    "The trainer's layers": ("stapo_core/data/rows.py", "import stapo_core.train"),
 }
 
 

@@ -127,7 +127,7 @@ def test_a_prompt_longer_than_the_limit_is_refused_before_the_model_loads(tmp_pa
     error = refused(run_dir)
 
     assert error.param == "training_file"
-    assert "row 25" in str(error)
+    assert "line 25" in str(error)
     assert "10 tokens" in str(error)
 
 
