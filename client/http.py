@@ -181,6 +181,10 @@ class Client:
         """What other thresholds would silence: `step`, `tau_p`, `entropy_quantile`, `entropy_scope`, `limit`."""
         return self._call("GET", _job(job_id, "mask-simulation"), params=thresholds)
 
+    def count_quadrants(self, job_id: str, *, step: int | None = None) -> JsonObject:
+        """A recorded step's tokens by probability and entropy, and the thresholds."""
+        return self._call("GET", _job(job_id, "quadrants"), params={"step": step})
+
     # --- results
 
     def get_manifest(self, job_id: str) -> JsonObject:
@@ -217,6 +221,22 @@ class Client:
             if error.status != 503:
                 raise
             return error.problem
+
+    def get_queue(self) -> JsonObject:
+        """How busy the workers are, and where the tenant's waiting jobs stand."""
+        return self._call("GET", "/v1/queue")
+
+    def list_workers(self) -> JsonObject:
+        """The workers and the jobs that they hold."""
+        return self._call("GET", "/v1/workers")
+
+    def get_usage(self) -> JsonObject:
+        """What the tenant has used, and the bytes that are kept."""
+        return self._call("GET", "/v1/usage")
+
+    def complete(self, body: Mapping[str, Any]) -> JsonObject:
+        """Goes on from a text: `model`, `prompt`, and how to draw."""
+        return self._call("POST", "/v1/completions", json=dict(body), retry=False)
 
     def close(self) -> None:
         """Closes the connections."""

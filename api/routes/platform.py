@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Response
 from api.deps import AdminDep, DatabaseDep, InstrumentsDep, ReaderDep, SettingsDep
 from api.instruments import CONTENT_TYPE
 from api.lifecycle import JobState
-from api.schemas import ModelUsage, QueuedJob, QueueState, Usage
+from api.schemas import LeaseObject, ListOf, ModelUsage, QueuedJob, QueueState, Usage, WorkerObject, epoch
 from api.store import jobs, usage
 
 router = APIRouter(tags=["Platform"])
@@ -39,6 +39,38 @@ def retrieve_queue(caller: ReaderDep, database: DatabaseDep, settings: SettingsD
             )
             for job in waiting
         ],
+    )
+
+
+@router.get("/v1/workers", summary="Look at the workers")
+def list_workers(caller: ReaderDep, database: DatabaseDep, settings: SettingsDep) -> ListOf[WorkerObject]:
+    """The workers that gave a sign of life within a day, and the jobs that they hold; other tenants' without a name."""
+    with database.transaction() as session:
+        found = usage.read_workers(session, worker_silent_s=settings.lease_s)
+    data = [
+        WorkerObject(
+            name=each.beat.name,
+            slots=each.beat.slots,
+            seen_at=epoch(each.beat.seen_at),
+            is_alive=each.is_alive,
+            leases=[
+                LeaseObject(
+                    fine_tuning_job_id=job.id if job.tenant == caller.tenant else None,
+                    state=JobState(job.state),
+                    attempt=job.fence,
+                    lease_until=epoch(job.lease_until),
+                )
+                for job in each.jobs
+                if job.lease_until is not None
+            ],
+        )
+        for each in found
+    ]
+    return ListOf(
+        data=data,
+        has_more=False,
+        first_id=data[0].name if data else None,
+        last_id=data[-1].name if data else None,
     )
 
 

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
-from api import inspection
+from api import density, inspection
 from api.deps import After, DatabaseDep, Limit, SettingsDep, ViewerDep, admit
 from api.inspection import MaskedSort
-from api.schemas import ListOf, MaskedTokens, MaskSimulation, RolloutDetail, RolloutObject
+from api.schemas import ListOf, MaskedTokens, MaskSimulation, RolloutDetail, RolloutObject, TokenQuadrants
 from api.simulation import Scope
 from api.store import jobs, rollouts
 from api.store.recordings import recording_path
@@ -109,3 +109,15 @@ def simulate_mask(
     )
     path = recording_path(settings.artifacts_dir, job.id, found)
     return inspection.mask_simulation(path, job, found, ids, thresholds, limit=limit)
+
+
+@router.get("/quadrants", summary="Count a step's tokens by probability and entropy")
+def count_quadrants(
+    job_id: str, viewer: ViewerDep, database: DatabaseDep, settings: SettingsDep, step: Step = None
+) -> TokenQuadrants:
+    """Every token of a recorded step on logarithmic axes, split by the sign of its advantage, and the thresholds."""
+    admit(viewer, job_id)
+    with database.transaction() as session:
+        job = jobs.get_job(session, viewer.tenant, job_id)
+        found = rollouts.find_step(session, job, step)
+    return density.token_quadrants(recording_path(settings.artifacts_dir, job.id, found), job.id, found)

@@ -88,6 +88,31 @@ class QueueState(Wire):
     data: list[QueuedJob]
 
 
+class LeaseObject(Wire):
+    """A job in a worker's hands."""
+
+    fine_tuning_job_id: str | None
+    """Null for another tenant's."""
+    state: JobState
+    attempt: int
+    lease_until: int
+    """When another worker may take the job, unless this one renews its lease before."""
+
+
+class WorkerObject(Wire):
+    """A worker, and what it holds."""
+
+    object: Literal["worker"] = "worker"
+    name: str
+    slots: int
+    """Jobs that it can run at a time."""
+    seen_at: int
+    """Its last sign of life."""
+    is_alive: bool
+    """Whether that was within a lease."""
+    leases: list[LeaseObject]
+
+
 class ModelUsage(Wire):
     """What jobs on one base model took."""
 

@@ -201,3 +201,54 @@ class MaskSimulation(Wire):
     """Whether a run with these thresholds would have silenced exactly these tokens."""
     note: str | None
     """Why not, where it would not."""
+
+
+class PlaneCell(Wire):
+    """The tokens of one small square of the plane of probability and entropy."""
+
+    p: float
+    """Its middle on a logarithmic axis."""
+    entropy: float
+    """Its middle on a logarithmic axis, in nats."""
+    count: int
+    grad_norm: float
+    """Mean over the square."""
+
+
+class PlanePoint(Wire):
+    """One token of the plane."""
+
+    p: float
+    entropy: float
+
+
+class Plane(Wire):
+    """The tokens of one sign of the advantage."""
+
+    num_tokens: int
+    cells: list[PlaneCell]
+    """Those that hold tokens."""
+    quadrants: dict[str, int]
+    """Tokens below and above the thresholds of their own mini-batch: low_p_low_h, low_p_high_h, high_p_low_h, …"""
+    masked: list[PlanePoint]
+    """The first silenced tokens."""
+
+
+class TokenQuadrants(Wire):
+    """A recorded step's tokens by probability and entropy, on logarithmic axes."""
+
+    object: Literal["fine_tuning.job.quadrants"] = "fine_tuning.job.quadrants"
+    fine_tuning_job_id: str
+    step: int
+    num_tokens: int
+    """Response tokens whose group had an advantage."""
+    p_decades: tuple[float, float]
+    """Powers of ten at which the axis of p begins and ends; what lies outside counts in the outermost cells."""
+    entropy_decades: tuple[float, float]
+    tau_p: list[float]
+    tau_h: list[float]
+    """The least and the greatest of the mini-batches; empty where there was none."""
+    positive: Plane
+    """Tokens with A > 0."""
+    negative: Plane
+    """Tokens with A < 0."""

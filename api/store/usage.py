@@ -15,6 +15,7 @@ from api.errors import TooManyRequests
 from api.lifecycle import CLAIMABLE, TERMINAL
 from api.store.tables import LEASED_STATES, Checkpoint, File, Job, WorkerBeat
 
+_DAY_S = 86400.0
 _ENDED = [state.value for state in TERMINAL]
 
 
@@ -44,6 +45,26 @@ def read_busyness(session: Session, *, worker_silent_s: float) -> Busyness:
     beats = session.execute(select(func.count(), func.coalesce(func.sum(WorkerBeat.slots), 0)).where(alive)).one()
     states = session.execute(select(Job.state, func.count()).group_by(Job.state)).all()
     return Busyness(workers=beats[0], slots=int(beats[1]), jobs={row[0]: row[1] for row in states})
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """A worker and the jobs it holds, of all tenants."""
+
+    beat: WorkerBeat
+    is_alive: bool
+    jobs: list[Job]
+
+
+def read_workers(session: Session, *, worker_silent_s: float) -> list[WorkerState]:
+    """The workers of the last day by name."""
+    age = func.extract("epoch", func.now() - WorkerBeat.seen_at)
+    beats = session.execute(select(WorkerBeat, age).where(age < _DAY_S).order_by(WorkerBeat.name)).all()
+    held = session.scalars(select(Job).where(Job.state.in_(LEASED_STATES)).order_by(Job.number)).all()
+    return [
+        WorkerState(beat, float(seconds) < worker_silent_s, [job for job in held if job.worker == beat.name])
+        for beat, seconds in beats
+    ]
 
 
 def waiting_jobs(session: Session, tenant: str) -> Sequence[Job]:

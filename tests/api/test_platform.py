@@ -30,6 +30,22 @@ def test_the_queue_tells_how_busy_it_is_and_where_the_tenants_own_jobs_stand(ser
     assert (theirs["waiting"], theirs["data"]) == (2, [])
 
 
+def test_workers_are_listed_with_the_jobs_they_hold_and_strangers_see_no_names(service: Service) -> None:
+    job = service.create_job()
+    claim(service)
+    with service.database.transaction() as session:
+        leases.beat(session, "idle", slots=1)
+        session.execute(text("UPDATE worker_beats SET seen_at = now() - interval '1 h' WHERE name = 'idle'"))
+        lease_until = session.execute(text("SELECT extract(epoch FROM lease_until) FROM jobs")).scalar_one()
+    idle, busy = service.client.get("/v1/workers").json()["data"]
+    assert (idle["name"], idle["is_alive"], idle["leases"]) == ("idle", False, [])
+    assert (busy["name"], busy["is_alive"], busy["slots"]) == ("w", True, 2)
+    [lease] = busy["leases"]
+    assert (lease["fine_tuning_job_id"], lease["state"], lease["attempt"]) == (job["id"], "starting", 1)
+    assert lease["lease_until"] == int(lease_until)
+    assert service.stranger.get("/v1/workers").json()["data"][1]["leases"][0]["fine_tuning_job_id"] is None
+
+
 def test_usage_adds_up_what_jobs_took_and_what_is_kept(service: Service) -> None:
     job = service.create_job()
     service.add_checkpoint(job["id"], 1)

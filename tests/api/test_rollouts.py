@@ -109,6 +109,29 @@ def test_a_response_is_read_token_by_token(shipped: Shipped) -> None:
     assert detail["response_text"] == shipped.table["response"][first]
 
 
+def test_tokens_are_counted_by_probability_and_entropy_in_the_quadrants_of_their_thresholds(shipped: Shipped) -> None:
+    planes = shipped.get("/quadrants")
+    table = shipped.table
+    for sign, plane in ((1, planes["positive"]), (-1, planes["negative"])):
+        rows = [row for row, advantage in enumerate(table["advantage"]) if advantage * sign > 0]
+        sides = Counter((table["low_p"][row], table["low_h"][row]) for row in rows)
+        assert plane["num_tokens"] == len(rows) == sum(cell["count"] for cell in plane["cells"]) > 0
+        assert plane["quadrants"] == {
+            "low_p_low_h": sides[True, True],
+            "low_p_high_h": sides[True, False],
+            "high_p_low_h": sides[False, True],
+            "high_p_high_h": sides[False, False],
+        }
+        likely = [row for row in rows if table["p"][row] >= 0.1]
+        assert sum(cell["count"] for cell in plane["cells"] if cell["p"] > 0.1) == len(likely)
+        norms = sum(table["grad_norm"][row] for row in rows)
+        assert sum(cell["count"] * cell["grad_norm"] for cell in plane["cells"]) == pytest.approx(norms, rel=1e-5)
+    assert len(planes["positive"]["masked"]) == len(shipped.masked())
+    assert planes["negative"]["masked"] == []
+    assert planes["tau_p"] == [pytest.approx(0.02)]
+    assert planes["tau_h"] == [pytest.approx(value) for value in sorted({*table["tau_h"]} - {None})]
+
+
 def test_silenced_tokens_are_ranked_and_stand_in_their_context(shipped: Shipped) -> None:
     answer = shipped.get("/masked-tokens", limit=100)
     places = {row["id"]: row["place"] for row in shipped.get("/rollouts", limit=100)["data"]}
