@@ -6,13 +6,14 @@ from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import APIKeyQuery, HTTPAuthorizationCredentials, HTTPBearer
 
 from api.dispatch import Dispatcher
 from api.errors import Forbidden, NotFound, Unauthorized
 from api.grading import GraderDesk
 from api.instruments import Instruments
 from api.rates import Rates
+from api.relay import Relay
 from api.settings import Settings
 from api.store import keys
 from api.store.database import Database, Session
@@ -21,7 +22,11 @@ from api.store.pages import Order
 from api.streams import Streams
 
 _BEARER = HTTPBearer(auto_error=False, description="An API key; the first one lies in STAPO_HOME/api_key.")
+_TICKET = APIKeyQuery(
+    name="ticket", scheme_name="StreamTicket", auto_error=False, description="A job's stream ticket, in place of a key."
+)
 Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
+Ticket = Annotated[str | None, Depends(_TICKET)]
 
 
 def _database(request: Request) -> Database:
@@ -54,12 +59,18 @@ def _grader_desk(request: Request) -> GraderDesk:
     return desk
 
 
+def _relay(request: Request) -> Relay:
+    relay: Relay = request.app.state.relay
+    return relay
+
+
 DatabaseDep = Annotated[Database, Depends(_database)]
 SettingsDep = Annotated[Settings, Depends(_settings)]
 DispatcherDep = Annotated[Dispatcher, Depends(_dispatcher)]
 GraderDeskDep = Annotated[GraderDesk, Depends(_grader_desk)]
 InstrumentsDep = Annotated[Instruments, Depends(_instruments)]
 StreamsDep = Annotated[Streams, Depends(_streams)]
+RelayDep = Annotated[Relay, Depends(_relay)]
 
 
 def _rates(request: Request) -> Rates:
@@ -81,7 +92,7 @@ def _viewer(
     database: DatabaseDep,
     rates: RatesDep,
     bearer: Bearer,
-    ticket: Annotated[str | None, Query(description="A stream ticket, in place of the key.")] = None,
+    ticket: Ticket,
 ) -> Caller:
     if ticket is None:
         return _caller(request, database, rates, bearer)

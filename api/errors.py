@@ -101,9 +101,13 @@ class Unprocessable(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Something the service leans on does not answer."""
+    """Something the service leans on does not answer; `retry_after_s` says when it may, where that is known."""
 
     status, title, code = 503, "Service unavailable", "unavailable"
+
+    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
+        super().__init__(detail, code=code)
+        self.retry_after_s = retry_after_s
 
 
 class Fenced(Exception):

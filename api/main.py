@@ -17,6 +17,7 @@ from api.grading import GraderDesk
 from api.instruments import Instruments, Meter
 from api.problems import RESPONSES, install_problems
 from api.rates import Rates
+from api.relay import Relay
 from api.routes import ALL_ROUTES
 from api.settings import Settings, get_settings
 from api.store.database import Database
@@ -58,13 +59,16 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     database = Database(settings.database_url)
     dispatcher = Dispatcher(database, settings)
     streams = Streams(database, poll_s=settings.stream_poll_s)
+    relay = Relay(settings.broker_url)
     app.state.database, app.state.dispatcher, app.state.streams = database, dispatcher, streams
+    app.state.relay = relay
     dispatcher.start()
-    tailing = asyncio.create_task(streams.run())
+    running = [asyncio.create_task(each.run()) for each in (streams, relay)]
     yield
-    tailing.cancel()
-    with suppress(asyncio.CancelledError):
-        await tailing
+    for each in running:
+        each.cancel()
+        with suppress(asyncio.CancelledError):
+            await each
     await asyncio.to_thread(dispatcher.stop)
     database.close()
 

@@ -19,6 +19,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BadRequest, FieldError, ServiceError, TooLarge, TooManyRequests, Unavailable, Unprocessable
@@ -68,7 +69,7 @@ def problem_response(request: Request, error: ServiceError, headers: dict[str, s
 async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)  # noqa: S101  # registered for this type alone
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
-    if isinstance(error, TooManyRequests) and error.retry_after_s is not None:
+    if isinstance(error, TooManyRequests | Unavailable) and error.retry_after_s is not None:
         headers = {"Retry-After": str(error.retry_after_s)}
     return problem_response(request, error, headers)
 
@@ -87,7 +88,17 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this type alone
-    return problem_response(request, _plain_error(error.status_code, str(error.detail)), dict(error.headers or {}))
+    headers, detail = dict(error.headers or {}), str(error.detail)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(sorted(_methods_here(request)))
+        detail = f"This path knows no {request.method}; it knows {headers['Allow']}."
+    return problem_response(request, _plain_error(error.status_code, detail), headers)
+
+
+def _methods_here(request: Request) -> set[str]:
+    """Those of every route on this path; the framework names the first route's alone."""
+    here = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in here for method in getattr(route, "methods", None) or ()}
 
 
 async def _on_outage(request: Request, error: Exception) -> JSONResponse:

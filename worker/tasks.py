@@ -9,7 +9,7 @@ from celery.signals import worker_init, worker_shutdown, worker_shutting_down
 
 from api.dispatch import DOORBELL
 from api.settings import get_settings
-from worker.answering import Answerer
+from worker.answering import Answerer, WarmModels
 from worker.celery_app import app
 from worker.reaper import Housekeeper
 from worker.runner import Runner
@@ -30,7 +30,13 @@ def get_housekeeper() -> Housekeeper:
 @cache
 def get_answerer() -> Answerer:
     """What answers prompts in this process."""
-    return Answerer(get_runner().database, get_settings())
+    return Answerer(get_runner().database, get_settings(), get_models())
+
+
+@cache
+def get_models() -> WarmModels:
+    """The models that this process holds."""
+    return WarmModels(most=get_settings().warm_models)
 
 
 @app.task(name=DOORBELL)
@@ -54,7 +60,8 @@ def start_draining(**_: Any) -> None:
 
 @worker_shutdown.connect
 def finish(**_: Any) -> None:
-    """Puts the model in hand away, and waits for the jobs that housekeeping started."""
+    """Puts the models away, and waits for the jobs that housekeeping started."""
     get_runner().is_draining.set()
     get_answerer().stop()
+    get_models().close()
     get_housekeeper().stop()

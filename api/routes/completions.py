@@ -1,38 +1,30 @@
-"""Ask a base model, a fine-tuned one or a checkpoint. A worker answers; this process waits and never loads a model."""
+"""Ask a base model, a fine-tuned one or a checkpoint, in the dialect's words. A worker answers: no model is here."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import orjson
-from fastapi import APIRouter
-from fastapi.responses import Response, StreamingResponse
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
 
-from api import admission
-from api.deps import DatabaseDep, ReaderDep, SettingsDep
-from api.errors import Unavailable, Unprocessable
-from api.schemas import (
-    AskOptions,
-    AssistantMessage,
-    ChatChoice,
-    ChatCompletionCreate,
-    ChatCompletionObject,
-    CompletionChoice,
-    CompletionCreate,
-    CompletionObject,
-    TokenUsage,
-)
+from api import asking
+from api.asking import Ask, Asker, News, Piece, Reply
+from api.deps import DatabaseDep, ReaderDep, RelayDep, SettingsDep
+from api.errors import ServiceError, Unavailable
+from api.routes.answers import ChatWording, CompletionWording, Wording
+from api.schemas import AskOptions, ChatCompletionCreate, ChatCompletionObject, CompletionCreate, CompletionObject
 from api.schemas.completions import DEFAULT_TOKENS
-from api.settings import Settings
-from api.store import completions, leases
-from api.store.database import Database
-from api.store.keys import Caller
+from api.store.completions import new_completion_id
 
 router = APIRouter(prefix="/v1", tags=["Sample"])
-POLL_S = 0.1
+OPEN_S = 2.0
+"""A stream begins with its first token; a model that needs longer than this is waited for in the open stream."""
+COMMENT_S = 5.0
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {"description": "The answers, as JSON or, when asked for, as events", "content": {"text/event-stream": {}}}
 }
@@ -40,110 +32,131 @@ STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.post("/completions", summary="Go on from a text", response_model=CompletionObject, responses=STREAM)
 async def create_completion(
-    body: CompletionCreate, caller: ReaderDep, database: DatabaseDep, settings: SettingsDep
+    body: CompletionCreate,
+    request: Request,
+    caller: ReaderDep,
+    database: DatabaseDep,
+    relay: RelayDep,
+    settings: SettingsDep,
 ) -> Any:
-    """Draws answers from a model. The first one after a while takes seconds longer: the model is loaded."""
-    asked = Ask(body, {"prompt": body.prompt}, body.max_tokens)
-    completion_id, reply = await _answer(asked, caller, database, settings)
-    answer = CompletionObject(
-        id=completion_id,
-        created=int(time.time()),
-        model=body.model,
-        choices=[
-            CompletionChoice(index=index, text=each["text"], finish_reason=each["finish"])
-            for index, each in enumerate(reply["responses"])
-        ],
-        usage=_usage(reply),
+    """Draws answers from a model, token by token when `stream` is set.
+
+    The first answer after a while takes seconds longer, since the model is loaded: a stream says so in comments, and
+    what was not streamed is refused with a Retry-After when it takes too long.
+    """
+    prompts = [body.prompt] if isinstance(body.prompt, str) else body.prompt
+    ask = _ask(body, [{"prompt": prompt} for prompt in prompts], body.max_tokens, body.logprobs)
+    wording = CompletionWording(
+        new_completion_id(), body.model, int(time.time()), has_logprobs=body.logprobs is not None
     )
-    return _events([answer.model_dump()]) if body.stream else answer
+    return await _answer(body, ask, wording, request, Asker(caller, database, relay, settings))
 
 
 @router.post(
     "/chat/completions", summary="Answer a conversation", response_model=ChatCompletionObject, responses=STREAM
 )
 async def create_chat_completion(
-    body: ChatCompletionCreate, caller: ReaderDep, database: DatabaseDep, settings: SettingsDep
+    body: ChatCompletionCreate,
+    request: Request,
+    caller: ReaderDep,
+    database: DatabaseDep,
+    relay: RelayDep,
+    settings: SettingsDep,
 ) -> Any:
-    """Draws answers from a model. The first one after a while takes seconds longer: the model is loaded."""
+    """Draws answers from a model, token by token when `stream` is set.
+
+    The first answer after a while takes seconds longer, since the model is loaded: a stream says so in comments, and
+    what was not streamed is refused with a Retry-After when it takes too long.
+    """
     messages = [message.model_dump() for message in body.messages]
-    asked = Ask(body, {"messages": messages}, body.max_completion_tokens or body.max_tokens)
-    completion_id, reply = await _answer(asked, caller, database, settings)
-    answer = ChatCompletionObject(
-        id=f"chat{completion_id}",
-        created=int(time.time()),
-        model=body.model,
-        choices=[
-            ChatChoice(index=index, message=AssistantMessage(content=each["text"]), finish_reason=each["finish"])
-            for index, each in enumerate(reply["responses"])
-        ],
-        usage=_usage(reply),
-    )
-    return _events(list(_chunks(answer))) if body.stream else answer
+    num_told = (body.top_logprobs or 0) if body.logprobs else None
+    ask = _ask(body, [{"messages": messages}], body.max_completion_tokens or body.max_tokens, num_told)
+    wording = ChatWording(new_completion_id(), body.model, int(time.time()), has_logprobs=body.logprobs)
+    return await _answer(body, ask, wording, request, Asker(caller, database, relay, settings))
 
 
-class Ask:
-    """What a worker is asked, and of which model."""
+def _ask(options: AskOptions, rows: list[dict[str, Any]], max_tokens: int | None, logprobs: int | None) -> Ask:
+    content = {
+        "rows": rows,
+        "num_samples": options.n,
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "max_tokens": max_tokens or DEFAULT_TOKENS,
+        "seed": options.seed,
+        "stop": [options.stop] if isinstance(options.stop, str) else options.stop or [],
+        "logprobs": logprobs,
+        "is_live": options.stream,
+    }
+    return Ask(options.model, content)
 
-    def __init__(self, options: AskOptions, row: dict[str, Any], max_tokens: int | None) -> None:
-        self.model = options.model
-        self.content = {
-            "row": row,
-            "num_samples": options.n,
-            "temperature": options.temperature,
-            "max_tokens": max_tokens or DEFAULT_TOKENS,
-            "seed": options.seed,
-        }
 
-
-async def _answer(asked: Ask, caller: Caller, database: Database, settings: Settings) -> tuple[str, dict[str, Any]]:
-    """Raises Unavailable when nobody answers in time, and Unprocessable for what the model cannot answer."""
-    completion_id = await asyncio.to_thread(_put_down, asked, caller, database, settings)
-    deadline = time.monotonic() + settings.completion_wait_s
+async def _answer(options: AskOptions, ask: Ask, wording: Wording, request: Request, asker: Asker) -> Any:
+    news = asking.follow(ask, asker, wording.completion_id)
+    if not options.stream:
+        async with aclosing(news):
+            return await _whole(news, wording, request)
     try:
-        while time.monotonic() < deadline:
-            reply = await asyncio.to_thread(_look, database, completion_id)
-            if reply is not None:
-                if "error" in reply:
-                    raise Unprocessable(f"The model gave no answer: {reply['error']}.", code="no_answer")
-                return completion_id, reply
-            await asyncio.sleep(POLL_S)
-    finally:
-        await asyncio.shield(asyncio.to_thread(_forget, database, completion_id))
-    raise Unavailable(f"No worker answered within {settings.completion_wait_s:.0f} s; try again.", code="no_answer")
+        first = await _first(news)
+    except BaseException:
+        await news.aclose()
+        raise
+    wants_usage = options.stream_options is not None and options.stream_options.include_usage
+    body = _told(first, news, wording, wants_usage=wants_usage)
+    return StreamingResponse(
+        body, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    )
 
 
-def _put_down(asked: Ask, caller: Caller, database: Database, settings: Settings) -> str:
-    with database.transaction() as session:
-        model, base = admission.find_model(session, caller.tenant, asked.model, settings)
-        if not leases.is_worker_alive(session, silent_s=settings.lease_s):
-            raise Unavailable("No worker is alive to answer; try again later.", code="no_worker")
-        return completions.add_completion(session, caller.tenant, model, base, asked.content)
+async def _whole(news: AsyncIterator[News], wording: Wording, request: Request) -> Any:
+    async for each in news:
+        if isinstance(each, Reply):
+            return wording.whole(each)
+        if await request.is_disconnected():
+            break
+    raise Unavailable("The answer was given up: its reader has left.", code="no_answer")
 
 
-def _look(database: Database, completion_id: str) -> dict[str, Any] | None:
-    with database.transaction() as session:
-        return completions.fetch_reply(session, completion_id)
+async def _first(news: AsyncIterator[News]) -> News:
+    """The first of an answer, so that a refusal has a status of its own; or the wait, once it has become long."""
+    since = time.monotonic()
+    async for each in news:
+        if isinstance(each, list | Reply) or time.monotonic() - since > OPEN_S:
+            return each
+    raise Unavailable("The answer ended before it began.", code="no_answer")
 
 
-def _forget(database: Database, completion_id: str) -> None:
-    with database.transaction() as session:
-        completions.drop_completion(session, completion_id)
+async def _told(
+    first: News, news: AsyncGenerator[News], wording: Wording, *, wants_usage: bool
+) -> AsyncIterator[bytes]:
+    said_at = 0.0
+    async with aclosing(news):
+        try:
+            async for each in _chain(first, news):
+                for chunk in _chunks(each, wording, wants_usage=wants_usage):
+                    yield b"data: " + orjson.dumps(chunk) + b"\n\n"
+                    said_at = time.monotonic()
+                if isinstance(each, asking.Waiting) and time.monotonic() - said_at > COMMENT_S:
+                    yield format_sse_event(comment=each.reason)
+                    said_at = time.monotonic()
+        except ServiceError as error:  # the status has been sent: clients of the dialect read this instead
+            problem = {"message": error.detail, "type": "server_error", "param": error.param, "code": error.code}
+            yield b"data: " + orjson.dumps({"error": problem}) + b"\n\n"
+        yield b"data: [DONE]\n\n"
 
 
-def _usage(reply: dict[str, Any]) -> TokenUsage:
-    read, written = reply["prompt_tokens"], sum(each["tokens"] for each in reply["responses"])
-    return TokenUsage(prompt_tokens=read, completion_tokens=written, total_tokens=read + written)
+def _chunks(news: News, wording: Wording, *, wants_usage: bool) -> Iterator[dict[str, Any]]:
+    pieces: list[Piece] = news if isinstance(news, list) else news.rest if isinstance(news, Reply) else []
+    for piece in pieces:
+        if piece.text or piece.tokens:
+            yield wording.chunk(piece) | ({"usage": None} if wants_usage else {})
+    if isinstance(news, Reply):
+        for index, response in enumerate(news.responses):
+            yield wording.last_chunk(index, response["finish"]) | ({"usage": None} if wants_usage else {})
+        if wants_usage:
+            yield wording.head() | {"choices": [], "usage": wording.usage(news).model_dump()}
 
 
-def _chunks(answer: ChatCompletionObject) -> Iterator[dict[str, Any]]:
-    """Each answer as a chunk with its text and one with its end, as the dialect streams them."""
-    head = {"id": answer.id, "object": "chat.completion.chunk", "created": answer.created, "model": answer.model}
-    for choice in answer.choices:
-        delta = {"role": "assistant", "content": choice.message.content}
-        yield head | {"choices": [{"index": choice.index, "delta": delta, "finish_reason": None}]}
-        yield head | {"choices": [{"index": choice.index, "delta": {}, "finish_reason": choice.finish_reason}]}
-
-
-def _events(parts: list[dict[str, Any]]) -> Response:
-    lines = [b"data: " + orjson.dumps(part) + b"\n\n" for part in parts]
-    return StreamingResponse(iter([*lines, b"data: [DONE]\n\n"]), media_type="text/event-stream")
+async def _chain(first: News, rest: AsyncIterator[News]) -> AsyncIterator[News]:
+    yield first
+    async for each in rest:
+        yield each

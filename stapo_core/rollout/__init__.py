@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from stapo_core.batch import Group, Prompt
@@ -45,6 +46,14 @@ class Draw:
         """A 128-bit seed for one response: a hash, so that no response depends on its neighbours."""
         text = f"{self.seed}/{self.step}/{prompt_index}/{sample_index}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:16], "big")
+
+
+class Watcher(Protocol):
+    """Looks on while tokens are drawn."""
+
+    def __call__(self, responses: Sequence[int], token_ids: Int64[Tensor, " n"], logits: Float[Tensor, "n V"]) -> None:
+        """One token of each of `responses` (their places among all that are drawn) and what it was drawn from."""
+        ...
 
 
 class Sampler(Protocol):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stapo_core.batch import Finish, Group, Prompt, Response
-from stapo_core.rollout import Draw, Limits, Stopped
+from stapo_core.rollout import Draw, Limits, Stopped, Watcher
 from stapo_core.rollout.decoding import Decoder
 from stapo_core.rollout.drawing import Drawn, UniformStreams, draw_tokens, rule_out
 from stapo_core.rollout.fused_decoder import open_decoders
@@ -29,9 +29,10 @@ _Choose: TypeAlias = Callable[[Tensor, Tensor], Drawn]
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """One response to be drawn: its place among the groups and the seed of its stream."""
+    """One response to be drawn: the place of its prompt, its own among all responses, the seed of its stream."""
 
     place: int
+    number: int
     prompt: Prompt
     seed: int
 
@@ -51,7 +52,8 @@ class TransformersSampler:
     """An engine that shares the learner's module, or holds one of its own.
 
     `max_batch_tokens` bounds the tokens, prompts and room for responses included, whose keys and values are held
-    at a time; a single response is drawn even if it alone exceeds it.
+    at a time; a single response is drawn even if it alone exceeds it. `decoders` are made for the weights of every
+    call anew unless they are given, which is for weights that never change.
     """
 
     def __init__(
@@ -62,12 +64,16 @@ class TransformersSampler:
         max_response_tokens: int,
         should_stop: Callable[[], bool] = lambda: False,
         max_batch_tokens: int = 131_072,
+        decoders: Callable[[], Decoder] | None = None,
+        watch: Watcher | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
         self._max_response_tokens = max_response_tokens
         self._should_stop = should_stop
         self._max_batch_tokens = max_batch_tokens
+        self._decoders = decoders
+        self._watch = watch
         self._end_ids = _end_ids(model, tokenizer)
 
     def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
@@ -77,7 +83,8 @@ class TransformersSampler:
         """
         responses: list[list[Response]] = [[] for _ in prompts]
         with _evaluating(self._model), torch.no_grad():
-            open_decoder, stops = open_decoders(self._model), StopStrings(draw.stop, self._tokenizer)
+            open_decoder = self._decoders or open_decoders(self._model)
+            stops = StopStrings(draw.stop, self._tokenizer)
             for rows in self._batches(_rows(prompts, draw), pads=open_decoder().pads):
                 drawn = self._draw(open_decoder(), rows, draw, stops)
                 for row, response in zip(rows, self._responses(drawn, stops), strict=True):
@@ -114,8 +121,10 @@ class TransformersSampler:
         origin_of = {place: origin for origin, place in enumerate(prompts)}
         origins = torch.tensor([origin_of[row.place] for row in rows], device=logits.device)
         decoder.fan_out(origins, self._max_response_tokens)
-        streams = UniformStreams([row.seed for row in rows])
-        return self._decode(decoder, logits[origins], _choose(streams, draw), stops)
+        choose = _choose(UniformStreams([row.seed for row in rows]), draw)
+        if self._watch is not None:
+            choose = _watched(choose, self._watch, [row.number for row in rows])
+        return self._decode(decoder, logits[origins], choose, stops)
 
     def _decode(self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings) -> _Tokens:
         shape = (len(logits), self._max_response_tokens)
@@ -171,7 +180,8 @@ def _rows(prompts: Sequence[Prompt], draw: Draw) -> list[_Row]:
         first = times.get(prompt.index, 0) * draw.num_samples
         times[prompt.index] = times.get(prompt.index, 0) + 1
         samples = range(first, first + draw.num_samples)
-        rows.extend(_Row(place, prompt, draw.response_seed(prompt.index, sample)) for sample in samples)
+        for number, sample in enumerate(samples, start=place * draw.num_samples):
+            rows.append(_Row(place, number, prompt, draw.response_seed(prompt.index, sample)))
     return rows
 
 
@@ -185,6 +195,17 @@ def _choose(streams: UniformStreams, draw: Draw) -> _Choose:
         return draw_tokens(rule_out(logits, draw.temperature, draw.limits), 1.0, uniforms)
 
     return choose
+
+
+def _watched(choose: _Choose, watch: Watcher, numbers: Sequence[int]) -> _Choose:
+    """As `choose`, with somebody looking on; `numbers` are the responses' places among all."""
+
+    def choose_and_show(logits: Tensor, alive: Tensor) -> Drawn:
+        drawn = choose(logits, alive)
+        watch([numbers[row] for row in alive.tolist()], drawn.token_ids, logits)
+        return drawn
+
+    return choose_and_show
 
 
 def _close_gaps(ended: Tensor) -> Int64[Tensor, " m"]:

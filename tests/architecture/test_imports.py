@@ -40,7 +40,7 @@ PLANTS = {
     "The trainer knows no service": ("stapo_core/data/rows.py", "import httpx2"),
     "Config and events are free of torch": ("stapo_core/config/run.py", "import numpy"),
     "No service reaches torch, even through a chain": ("client/http.py", "import stapo_core.batch"),
-    "The worker enters the API by five doors": ("worker/runner.py", "import api.schemas"),
+    "The worker enters the API by six doors": ("worker/runner.py", "import api.schemas"),
     "The API knows neither worker nor guests": ("api/dispatch.py", "import worker.celery_app"),
     "The dashboard is a guest that speaks HTTP": ("dashboard/charts.py", "import api.settings"),
     "The client speaks the wire": ("client/http.py", "import api.lifecycle"),
