@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from stapo_core.config import Grader, MultiGrader
+from stapo_core.config.graders.programs import USER_CODE
 from stapo_core.graders import templates
 from stapo_core.graders.ahead import Ahead
 from stapo_core.graders.format import FormatScorer
@@ -17,10 +18,12 @@ from stapo_core.graders.length import LengthScorer
 from stapo_core.graders.mathematics import MathScorer
 from stapo_core.graders.multi import combine
 from stapo_core.graders.numeric import NumericScorer
+from stapo_core.graders.programs import CodeScorer, PythonScorer
 from stapo_core.graders.regex import RegexScorer
 from stapo_core.graders.score import Pair, Sample, Scorer, Verdicts
 from stapo_core.graders.string_check import StringCheckScorer
 from stapo_core.graders.text_similarity import TextSimilarityScorer
+from stapo_core.sandbox.host import find_obstacle
 
 SCORERS: dict[str, Callable[[Any], Scorer]] = {
     "string_check": StringCheckScorer,
@@ -31,6 +34,8 @@ SCORERS: dict[str, Callable[[Any], Scorer]] = {
     "length": LengthScorer,
     "format": FormatScorer,
     "text_similarity": TextSimilarityScorer,
+    "code": CodeScorer,
+    "python": PythonScorer,
 }
 """All but `multi`, which is a formula over these."""
 
@@ -45,9 +50,38 @@ def item_fields(grader: Grader) -> frozenset[str]:
     return frozenset().union(*read)
 
 
-def build_grader(config: Grader) -> GraderPool:
-    """The grader a config names. Raises TemplateError for an unknown template variable."""
+class UserCodeRefused(ValueError):
+    """A grader runs foreign programs, and may not or cannot here; `param` is its place below the grader, if any."""
+
+    def __init__(self, message: str, param: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+def check_user_code(config: Grader, *, is_allowed: bool) -> bool:
+    """Whether a grader runs foreign programs. Raises UserCodeRefused where it does and that is not allowed."""
+    parts = config.graders if isinstance(config, MultiGrader) else {"": config}
+    for name, part in parts.items():
+        if isinstance(part, USER_CODE):
+            if is_allowed:
+                return True
+            raise UserCodeRefused(
+                f"a grader of type '{part.type}' runs foreign programs, which is off here; the operator can allow it, "
+                f"in a sandbox, with STAPO_USER_CODE=sandboxed in the environment of the API, the workers or "
+                f"`stapo train`",
+                f"graders.{name}" if name else "",
+            )
+    return False
+
+
+def build_grader(config: Grader, *, allows_user_code: bool = False) -> GraderPool:
+    """The grader a config names; one that runs foreign programs only where that is allowed and can be sandboxed.
+
+    Raises TemplateError for an unknown template variable, and UserCodeRefused.
+    """
     item_fields(config)
+    if check_user_code(config, is_allowed=allows_user_code) and (obstacle := find_obstacle()):
+        raise UserCodeRefused(f"foreign programs cannot be sandboxed here, so none is run: {obstacle}", "")
     return GraderPool(config)
 
 

@@ -1,5 +1,7 @@
 """Fills the dialect's variables, `{{sample.output_text}}` and `{{item.<field>}}`, into a grader's strings.
 
+Ours is `{{item}}`, the whole row as JSON.
+
 One pass: what is filled in is never read as a template again, since rows and responses are foreign text.
 """
 
@@ -13,6 +15,7 @@ from typing import Any
 from stapo_core.data import look_up
 
 OUTPUT_TEXT = "sample.output_text"
+ITEM = "item"
 
 _VARIABLE = re.compile(r"\{\{\s*([^{}]*?)\s*\}\}")
 _ITEM = re.compile(r"item\.[^.\s]+(\.[^.\s]+)*")
@@ -24,7 +27,7 @@ class TemplateError(ValueError):
 
 def fields(template: str) -> frozenset[str]:
     """Dotted paths of the item fields a template reads. Raises TemplateError for an unknown variable."""
-    return frozenset(name.removeprefix("item.") for name in _variables(template) if name != OUTPUT_TEXT)
+    return frozenset(name.removeprefix("item.") for name in _variables(template) if name not in (OUTPUT_TEXT, ITEM))
 
 
 def render(template: str, *, item: Mapping[str, Any], output_text: str) -> str:
@@ -35,6 +38,8 @@ def render(template: str, *, item: Mapping[str, Any], output_text: str) -> str:
         _check(name)
         if name == OUTPUT_TEXT:
             return output_text
+        if name == ITEM:
+            return json.dumps(item, ensure_ascii=False)
         value = look_up(item, name.removeprefix("item."))
         if value is None:
             raise TemplateError(f"the row has no field '{name.removeprefix('item.')}', which the grader reads")
@@ -50,7 +55,7 @@ def _variables(template: str) -> Iterator[str]:
 
 
 def _check(name: str) -> None:
-    if name != OUTPUT_TEXT and not _ITEM.fullmatch(name):
+    if name not in (OUTPUT_TEXT, ITEM) and not _ITEM.fullmatch(name):
         raise TemplateError(
             f"unknown variable '{{{{{name}}}}}'; use {{{{sample.output_text}}}} or {{{{item.<field of the row>}}}}"
         )

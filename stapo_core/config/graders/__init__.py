@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stapo_core.config.formula import FUNCTIONS, Formula
+from stapo_core.config.graders.programs import CodeGrader, PythonGrader
 from stapo_core.config.graders.text import (
     FormatGrader,
     JsonSchemaGrader,
@@ -27,7 +28,9 @@ SingleGrader = Annotated[
     | JsonSchemaGrader
     | LengthGrader
     | FormatGrader
-    | TextSimilarityGrader,
+    | TextSimilarityGrader
+    | CodeGrader
+    | PythonGrader,
     Field(discriminator="type"),
 ]
 
@@ -39,7 +42,8 @@ class MultiGrader(Strict):
     name: str = "multi"
     """A label for this grader in events and metrics."""
     graders: Annotated[
-        dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")], SingleGrader], Field(min_length=1, max_length=16)
+        dict[Annotated[str, Field(pattern=r"^[A-Za-z_]\w{0,63}$")], SingleGrader],
+        Field(min_length=1, max_length=16, json_schema_extra={"additionalProperties": False}),
     ]
     """The graders by the names that the formula uses."""
     calculate_output: str
