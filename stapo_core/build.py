@@ -16,13 +16,13 @@ import transformers
 from stapo_core.algorithms import compose
 from stapo_core.batch import Prompt
 from stapo_core.checkpoint import Checkpoints, Onlooker, Saved, find_newest, restore_rng
-from stapo_core.config import RunConfig
+from stapo_core.config import RunConfig, TrainConfig
 from stapo_core.distributed import Alone, Ranks
 from stapo_core.evaluation import Evaluator
 from stapo_core.events import Started
 from stapo_core.graders import GraderPool, build_grader
 from stapo_core.graders.templates import TemplateError
-from stapo_core.grading import Grading, Overlong
+from stapo_core.grading import FirstScores, Grading, Overlong, TrainingGrading
 from stapo_core.learner import Learner
 from stapo_core.policy import ModelError, Policy
 from stapo_core.problems import BadInput as BadInput
@@ -61,13 +61,11 @@ def build(
     recorder = Recorder(run_dir, learner.policy.tokenizer, every=record_every)
     report = Report(spool, recorder)
     sampler = RankedSampler(_sampler(learner.policy, config, should_stop), ranks)
-    algorithm = config.train.algorithm
-    overlong = Overlong(config.train.sampling.max_response_tokens, algorithm.overlong_share)
-    grading = Grading(pool, report, overlong, ranks=ranks)
+    grading = _training_grading(config.train, pool, report, ranks, is_fresh=saved is None)
     evaluator = Evaluator(
         problems.held_out,
         sampler=sampler,
-        grading=Grading(pool, report, ranks=ranks),
+        grading=Grading(pool, report, config.train.grading, ranks=ranks),
         report=report,
         every_steps=config.train.evaluation.every_steps,
         seed=config.seed,
@@ -100,6 +98,21 @@ def _graders(config: RunConfig) -> GraderPool:
         return build_grader(config.grader)
     except TemplateError as error:
         raise BadInput(str(error), code="invalid_grader", param="grader") from error
+
+
+def _training_grading(
+    config: TrainConfig, pool: GraderPool, report: Report, ranks: Ranks, *, is_fresh: bool
+) -> TrainingGrading:
+    """A run that goes on may have learned to give one score, so only a fresh one is refused for it."""
+    rules = config.grading
+    return TrainingGrading(
+        pool,
+        report,
+        rules,
+        overlong=Overlong(config.sampling.max_response_tokens, config.algorithm.overlong_share),
+        first=FirstScores(rules.refuse_one_score_after if is_fresh else 0),
+        ranks=ranks,
+    )
 
 
 def _learner(
