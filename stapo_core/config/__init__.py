@@ -24,6 +24,8 @@ from stapo_core.config.algorithms import (
     TacoConfig,
 )
 from stapo_core.config.graders import Grader, MultiGrader
+from stapo_core.config.graders.judges import JudgeMessage, JudgeSampling, JudgeText, ScoreModelGrader
+from stapo_core.config.graders.reasoning import ReasoningGymGrader
 from stapo_core.config.graders.text import (
     FormatGrader,
     JsonSchemaGrader,
@@ -74,6 +76,9 @@ __all__ = [
     "HeldOutConfig",
     "HighEntropyMaskConfig",
     "JsonSchemaGrader",
+    "JudgeMessage",
+    "JudgeSampling",
+    "JudgeText",
     "JustrlConfig",
     "LengthGrader",
     "LoraConfig",
@@ -86,9 +91,11 @@ __all__ = [
     "Probability",
     "RandomMaskConfig",
     "RareTokenConfig",
+    "ReasoningGymGrader",
     "RegexGrader",
     "RunConfig",
     "SamplingConfig",
+    "ScoreModelGrader",
     "StapoConfig",
     "Strict",
     "StringCheckGrader",

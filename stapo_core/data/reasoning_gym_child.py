@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from typing import Any
 
 from stapo_core.data.child import Refused, serve
-from stapo_core.data.reasoning_gym import make_task
+from stapo_core.data.reasoning_gym import UnusableTask, make_task
 
 
 def write_rows(asked: dict[str, Any]) -> None:
@@ -19,10 +19,10 @@ def write_rows(asked: dict[str, Any]) -> None:
             problems = make_task(asked["task"], asked["config"])
             for index in range(asked["config"]["size"]):
                 out.write(json.dumps(_row(asked, index, problems[index]), ensure_ascii=False) + "\n")
-        except BrokenPipeError:
+        except (BrokenPipeError, MemoryError):
             raise
-        except MemoryError:
-            raise
+        except UnusableTask as error:
+            raise Refused(str(error)) from error
         except Exception as error:  # a hundred authors raise what they like
             words = str(error) or type(error).__name__
             raise Refused(f"the task {asked['task']!r} refuses its config: {words[:300]}; mend 'config'") from error

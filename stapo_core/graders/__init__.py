@@ -5,10 +5,11 @@ Must stay free of torch: the API asks it which fields a grader reads.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from stapo_core.config import Grader, MultiGrader
+from stapo_core.config import Grader, MultiGrader, ScoreModelGrader
 from stapo_core.config.graders.programs import USER_CODE
 from stapo_core.graders import templates
 from stapo_core.graders.ahead import Ahead
@@ -19,7 +20,9 @@ from stapo_core.graders.mathematics import MathScorer
 from stapo_core.graders.multi import combine
 from stapo_core.graders.numeric import NumericScorer
 from stapo_core.graders.programs import CodeScorer, PythonScorer
+from stapo_core.graders.reasoning_gym import ReasoningGymScorer
 from stapo_core.graders.regex import RegexScorer
+from stapo_core.graders.score_model import ScoreModelScorer
 from stapo_core.graders.score import Pair, Sample, Scorer, Verdicts
 from stapo_core.graders.string_check import StringCheckScorer
 from stapo_core.graders.text_similarity import TextSimilarityScorer
@@ -34,6 +37,8 @@ SCORERS: dict[str, Callable[[Any], Scorer]] = {
     "length": LengthScorer,
     "format": FormatScorer,
     "text_similarity": TextSimilarityScorer,
+    "score_model": ScoreModelScorer,
+    "reasoning_gym": ReasoningGymScorer,
     "code": CodeScorer,
     "python": PythonScorer,
 }
@@ -45,7 +50,7 @@ def item_fields(grader: Grader) -> frozenset[str]:
     read: Iterable[frozenset[str]] = (
         map(item_fields, grader.graders.values())
         if isinstance(grader, MultiGrader)
-        else (templates.fields(grader.input), templates.fields(_reference(grader)))
+        else map(templates.fields, _templates(grader))
     )
     return frozenset().union(*read)
 
@@ -116,12 +121,22 @@ class GraderPool:
 
 
 def _fill(config: Any, sample: Sample) -> Pair:
-    """The pair that a grader is asked about."""
-    item, text = sample.item, sample.text
-    return Pair(
-        templates.render(config.input, item=item, output_text=text),
-        templates.render(_reference(config), item=item, output_text=text),
-    )
+    """The pair that a grader is asked about; messages become JSON."""
+
+    def fill(template: str) -> str:
+        return templates.render(template, item=sample.item, output_text=sample.text)
+
+    if isinstance(config, ScoreModelGrader):
+        messages = [{"role": message.role, "content": fill(message.template)} for message in config.input]
+        return Pair(json.dumps(messages, ensure_ascii=False), "")
+    return Pair(fill(config.input), fill(_reference(config)))
+
+
+def _templates(config: Any) -> list[str]:
+    """Every string of a grader in which variables are filled in."""
+    if isinstance(config, ScoreModelGrader):
+        return [message.template for message in config.input]
+    return [config.input, _reference(config)]
 
 
 def _reference(config: Any) -> str:

@@ -199,4 +199,5 @@ class _Child:
 def _environment() -> dict[str, str]:
     """Ours without the service's own settings: the API runs graders too, and a child reads foreign text."""
     passed = {name: value for name, value in os.environ.items() if not name.startswith("STAPO_")}
-    return passed | {"STAPO_PARENT_PID": str(os.getpid())}
+    # The fixed hash seed has reasoning-gym, which iterates over sets, make the same problem in every process.
+    return passed | {"STAPO_PARENT_PID": str(os.getpid()), "PYTHONHASHSEED": "0"}

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from stapo_core.config.formula import FUNCTIONS, Formula
 from stapo_core.config.graders.programs import CodeGrader, PythonGrader
+from stapo_core.config.graders.reasoning import ReasoningGymGrader
 from stapo_core.config.graders.text import (
     FormatGrader,
     JsonSchemaGrader,
@@ -29,6 +30,7 @@ SingleGrader = Annotated[
     | LengthGrader
     | FormatGrader
     | TextSimilarityGrader
+    | ReasoningGymGrader
     | CodeGrader
     | PythonGrader,
     Field(discriminator="type"),
