@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from api import planning
+from api import grading, planning
 from api.errors import Conflict, FieldError, NotFound, Unprocessable
 from api.schemas import ForkCreate, JobCreate, JobEstimate, JobPreview, MemoryEstimate, Reinforcement, model_name
 from api.settings import Settings
@@ -28,6 +28,7 @@ def admit_job(session: Session, tenant: str, body: JobCreate, settings: Settings
     """What is asked for, checked and resolved. Raises NotFound and Unprocessable naming the field at fault."""
     model, base = find_model(session, tenant, body.model, settings)
     asked = body.method.reinforcement
+    grading.check(asked.grader, allows_user_code=settings.allows_user_code, param="method.reinforcement.grader")
     num_rows = 0
     for param in ("validation_file", "training_file"):
         file_id = getattr(body, param)

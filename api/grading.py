@@ -11,7 +11,7 @@ from typing import Any
 
 from api.errors import Unavailable, Unprocessable
 from stapo_core.config import Grader, MultiGrader
-from stapo_core.graders import build_grader, item_fields
+from stapo_core.graders import UserCodeRefused, build_grader, check_user_code, item_fields
 from stapo_core.graders.score import Sample
 from stapo_core.graders.templates import TemplateError
 
@@ -32,14 +32,15 @@ class Outcome:
 class GraderDesk:
     """Lets few graders run at a time: each may start processes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allows_user_code: bool) -> None:
+        self._allows_user_code = allows_user_code
         self._places = threading.BoundedSemaphore(AT_ONCE)
 
     def run(self, grader: Grader, item: Mapping[str, Any], text: str) -> Outcome:
         """Scores one text. Raises Unprocessable for a template that names nothing, and Unavailable when crowded."""
         with self._place():
             started = time.perf_counter()
-            pool = build(grader)
+            pool = build(grader, allows_user_code=self._allows_user_code)
             try:
                 verdicts = pool.judge([Sample(item, text)])
             except TemplateError as error:
@@ -61,15 +62,26 @@ class GraderDesk:
             self._places.release()
 
 
-def build(grader: Grader) -> Any:
-    """The grader, ready to score. Raises Unprocessable for an unknown template variable."""
-    check(grader)
-    return build_grader(grader)
-
-
-def check(grader: Grader) -> list[str]:
-    """The row fields that a grader reads. Raises Unprocessable for an unknown template variable."""
+def build(grader: Grader, *, allows_user_code: bool) -> Any:
+    """The grader, ready to score. Raises Unprocessable for an unknown template variable and for foreign programs."""
+    check(grader, allows_user_code=allows_user_code)
     try:
+        return build_grader(grader, allows_user_code=allows_user_code)
+    except UserCodeRefused as error:
+        raise Unprocessable(str(error), code="user_code_unavailable", param="grader") from error
+
+
+def check(grader: Grader, *, allows_user_code: bool, param: str = "grader") -> list[str]:
+    """The row fields that a grader reads.
+
+    Raises Unprocessable for an unknown template variable, and for a grader that runs foreign programs where the
+    operator has not allowed it; `param` is the grader's place in the request.
+    """
+    try:
+        check_user_code(grader, is_allowed=allows_user_code)
         return sorted(item_fields(grader))
+    except UserCodeRefused as error:
+        place = f"{param}.{error.param}" if error.param else param
+        raise Unprocessable(str(error), code="user_code_disabled", param=place) from error
     except TemplateError as error:
-        raise Unprocessable(str(error), code="invalid_grader", param="grader") from error
+        raise Unprocessable(str(error), code="invalid_grader", param=param) from error

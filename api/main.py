@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.rates = Rates(settings)
     app.state.instruments = Instruments()
-    app.state.grader_desk = GraderDesk()
+    app.state.grader_desk = GraderDesk(allows_user_code=settings.allows_user_code)
     install_problems(app, max_upload_bytes=settings.max_upload_bytes)
     origins = [origin.strip() for origin in settings.cors_origins.split(",") if origin.strip()]
     if origins:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,6 +45,8 @@ class Settings(BaseSettings):
     """Jobs of one tenant that have not ended."""
     max_stored_bytes: int = Field(default=2**40, ge=1)
     """Bytes of uploaded files that one tenant may keep."""
+    user_code: Literal["off", "sandboxed"] = "off"
+    """Whether graders may run foreign programs (`python`, `code`), in the sandbox; set it for the workers too."""
     completion_wait_s: float = Field(default=120.0, gt=0)
     """Seconds that a request for a completion waits for a sign of life from the worker that answers it."""
     warm_models: int = Field(default=2, ge=1)
@@ -68,6 +71,11 @@ class Settings(BaseSettings):
     """Seconds without a word from a trainer after which it is killed and tried again."""
     drain_s: float = Field(default=60.0, gt=0)
     """Seconds a worker that is told to stop leaves its trainers to save."""
+
+    @property
+    def allows_user_code(self) -> bool:
+        """Whether graders may run foreign programs."""
+        return self.user_code == "sandboxed"
 
     @property
     def files_dir(self) -> Path:

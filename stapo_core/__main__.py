@@ -119,7 +119,14 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
     run = None
     try:
         ranks = connect(rank, size)
-        run = build(config, run_dir.absolute(), spool=spool, should_stop=should_stop, ranks=ranks)
+        run = build(
+            config,
+            run_dir.absolute(),
+            spool=spool,
+            should_stop=should_stop,
+            ranks=ranks,
+            allows_user_code=os.environ.get("STAPO_USER_CODE") == "sandboxed",
+        )
         outcome = train(run)
         disconnect(ranks)
     except BadInput as error:

@@ -20,7 +20,7 @@ from stapo_core.config import RunConfig, TrainConfig
 from stapo_core.distributed import Alone, Ranks
 from stapo_core.evaluation import Evaluator
 from stapo_core.events import Started
-from stapo_core.graders import GraderPool, build_grader
+from stapo_core.graders import GraderPool, UserCodeRefused, build_grader
 from stapo_core.graders.templates import TemplateError
 from stapo_core.grading import FirstScores, Grading, Overlong, TrainingGrading
 from stapo_core.learner import Learner
@@ -38,9 +38,15 @@ from stapo_core.train import Run
 
 
 def build(
-    config: RunConfig, run_dir: Path, *, spool: Spool, should_stop: Callable[[], bool], ranks: Ranks | None = None
+    config: RunConfig,
+    run_dir: Path,
+    *,
+    spool: Spool,
+    should_stop: Callable[[], bool],
+    ranks: Ranks | None = None,
+    allows_user_code: bool = False,
 ) -> Run:
-    """Builds a run, resumed from the newest checkpoint that verifies. Raises BadInput."""
+    """A run, resumed from the newest checkpoint that verifies. No config can allow user code. Raises BadInput."""
     ranks = ranks or Alone()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.use_deterministic_algorithms(device.type == "cpu")
@@ -49,7 +55,7 @@ def build(
     torch.manual_seed(config.seed)
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
-    pool = _graders(config)
+    pool = _graders(config, allows_user_code=allows_user_code)
     problems = load_problems(config)
     prompts = problems.train
     num_steps = config.train.num_steps or max(1, config.num_epochs * len(prompts) // config.train.batch.num_prompts)
@@ -93,9 +99,12 @@ def build(
     return run
 
 
-def _graders(config: RunConfig) -> GraderPool:
+def _graders(config: RunConfig, *, allows_user_code: bool) -> GraderPool:
     try:
-        return build_grader(config.grader)
+        return build_grader(config.grader, allows_user_code=allows_user_code)
+    except UserCodeRefused as error:
+        param = f"grader.{error.param}" if error.param else "grader"
+        raise BadInput(str(error), code="user_code_disabled", param=param) from error
     except TemplateError as error:
         raise BadInput(str(error), code="invalid_grader", param="grader") from error
 

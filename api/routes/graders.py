@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from api import grading
-from api.deps import GraderDeskDep, WriterDep
+from api.deps import GraderDeskDep, SettingsDep, WriterDep
 from api.schemas import (
     GraderErrors,
     GraderRun,
@@ -19,9 +19,10 @@ router = APIRouter(prefix="/v1/fine_tuning/alpha/graders", tags=["Graders"])
 
 
 @router.post("/validate", summary="Check a grader")
-def validate_grader(body: GraderValidate, caller: WriterDep) -> GraderValidated:
+def validate_grader(body: GraderValidate, caller: WriterDep, settings: SettingsDep) -> GraderValidated:
     """The grader with its defaults, and the fields that it will read of each row."""
-    return GraderValidated(grader=body.grader, item_fields=grading.check(body.grader))
+    fields = grading.check(body.grader, allows_user_code=settings.allows_user_code)
+    return GraderValidated(grader=body.grader, item_fields=fields)
 
 
 @router.post("/run", summary="Try a grader on one response")
