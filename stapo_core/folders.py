@@ -124,7 +124,7 @@ def write_folder(folder: Path, step: int, fill: Callable[[Path], None], *, is_be
     try:
         draft.mkdir()
         fill(draft)
-        files = [_describe(path, draft) for path in sorted(draft.rglob("*")) if path.is_file()]
+        files = [describe(path, draft) for path in sorted(draft.rglob("*")) if path.is_file()]
         manifest = Manifest(format=FORMAT, step=step, files=files, best=is_best)
         _write_manifest(draft, manifest)
         failpoint("checkpoint_drafted")
@@ -198,6 +198,11 @@ def make_durably(folder: Path) -> None:
         sync(folder.parent)
 
 
+def describe(path: Path, root: Path) -> CheckpointFile:
+    """The entry of a file in a manifest."""
+    return CheckpointFile(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=_sha256(path))
+
+
 def _is_marked(folder: Path) -> bool:
     try:
         return read_manifest(folder).best
@@ -211,10 +216,6 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
     draft.write_text(manifest.model_dump_json(indent=1))
     sync(draft)
     draft.rename(folder / MANIFEST)
-
-
-def _describe(path: Path, root: Path) -> CheckpointFile:
-    return CheckpointFile(path=path.relative_to(root).as_posix(), bytes=path.stat().st_size, sha256=_sha256(path))
 
 
 def _sha256(path: Path) -> str:

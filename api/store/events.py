@@ -40,11 +40,10 @@ def add_event(
 def move(session: Session, job: Job, target: JobState, message: str, *, level: Level = "info", **data: Any) -> None:
     """Moves the job to `target` and says so in its sequence. Raises Conflict when the table of moves forbids it."""
     check_move(JobState(job.state), target)
-    origin, job.state = job.state, target.value
     if target in TERMINAL:
         job.finished_at = session.scalars(select(func.now())).one()
-        job.lease_until = None
-        job.stage = None
+        job.lease_until = job.stage = None
+    origin, job.state = job.state, target.value
     add_event(session, job, message, kind="state", level=level, data={"from": origin, "to": target.value, **data})
 
 

@@ -33,14 +33,17 @@ class RetryRule:
 
 def claim_job(session: Session, *, worker: str, lease_s: float) -> Job | None:
     """Takes the best eligible job for `worker`, raising its fence; None when there is none."""
-    job = session.scalar(_claimable().limit(1).with_for_update(skip_locked=True))
-    if job is None:
+    times = func.now(), _interval_from_now(lease_s)
+    found = session.execute(_claimable().add_columns(*times).limit(1).with_for_update(skip_locked=True)).one_or_none()
+    if found is None:
         return None
+    job: Job = found[0]
+    now, lease_until = found[1:]
     job.fence += 1
     job.attempts_without_progress += 1
     job.worker = worker
-    job.lease_until = _in_seconds(session, lease_s)
-    job.started_at = job.started_at or _in_seconds(session, 0)
+    job.lease_until = lease_until
+    job.started_at = job.started_at or now
     move(session, job, JobState.STARTING, f"Attempt {job.fence} starts on {worker}.", attempt=job.fence, worker=worker)
     return job
 
@@ -155,8 +158,8 @@ def _claimable() -> Select[Job]:
 
 
 def _recover(session: Session, job: Job, message: str, *, wait_s: float, **event: Any) -> None:
-    job.lease_until = None
     job.not_before = _in_seconds(session, wait_s)
+    job.lease_until = None
     move(session, job, JobState.RECOVERING, message, **event)
 
 

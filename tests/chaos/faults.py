@@ -1,0 +1,244 @@
+"""The faults: which there are, how often each comes in a storm, and how each is done to a running site.
+
+A place is a failpoint inside a process; everything else happens to a process, a server, the network, a clock or a
+disk from outside. `phase` is the row of the report that a fault counts in.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from stapo_core.failpoints import PASSED, PLACES
+from tests.chaos.site import Process, Site, descendants
+
+AWAY_S = 1.5  # in leases: how long somebody is suspended, so that all that it held is given away
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One fault."""
+
+    phase: str
+    action: str
+
+
+AT_PLACES = {"kill": 6, "stop": 1, "raise ENOSPC": 1, "sleep 0.7": 1}
+FROM_OUTSIDE: dict[tuple[str, str], int] = {
+    ("worker", "kill"): 5,
+    ("worker", "term"): 3,
+    ("worker", "stop"): 4,
+    ("trainer", "kill"): 7,
+    ("trainer", "term"): 3,
+    ("trainer", "stop"): 2,
+    ("both", "kill"): 4,
+    ("api and dispatcher", "kill"): 3,
+    ("api and dispatcher", "stop"): 1,
+    ("valkey", "kill"): 2,
+    ("valkey", "flush"): 2,
+    ("valkey", "wipe"): 2,
+    ("postgres", "kill"): 2,
+    ("postgres", "stop"): 1,
+    ("postgres", "freeze"): 1,
+    ("network", "reset"): 4,
+    ("network", "hold"): 2,
+    ("network", "delay"): 2,
+    ("clock", "jump"): 4,
+    ("disk", "limit"): 4,
+}
+NUM_PER_ROUND = sum(AT_PLACES.values()) * len(PLACES) + sum(FROM_OUTSIDE.values())
+
+
+def plan(num_faults: int, source: random.Random, *, per_phase: int = 0) -> list[Fault]:
+    """So many faults in random order, every kind in turn, and at least `per_phase` in each phase."""
+    one_round = [Fault(place, action) for place in PLACES for action, n in AT_PLACES.items() for _ in range(n)]
+    one_round += [Fault(phase, action) for (phase, action), n in FROM_OUTSIDE.items() for _ in range(n)]
+    chosen: list[Fault] = []
+    while len(chosen) < num_faults:
+        source.shuffle(one_round)
+        chosen += one_round[: num_faults - len(chosen)]
+    for phase in dict.fromkeys(fault.phase for fault in one_round):
+        kinds = [fault for fault in one_round if fault.phase == phase]
+        missing = per_phase - sum(fault.phase == phase for fault in chosen)
+        chosen += [kinds[i % len(kinds)] for i in range(max(0, missing))]
+    source.shuffle(chosen)
+    return chosen
+
+
+class Hand:
+    """Does faults to a site, and takes back in time what must not stay."""
+
+    def __init__(self, site: Site, source: random.Random) -> None:
+        self.site = site
+        self.source = source
+        self.lease_s = float(site.quick["LEASE_S"])
+        self._later: list[tuple[float, Callable[[], object]]] = []
+        self._read_bytes = 0
+
+    def arm(self, fault: Fault) -> None:
+        """Arms a place; it is done when `delivered` tells of it."""
+        draft = self.site.failpoints / f".new-{fault.phase}"
+        draft.write_text(fault.action)
+        draft.rename(self.site.failpoints / fault.phase)
+
+    def disarm(self, fault: Fault) -> None:
+        """Takes an arming back."""
+        (self.site.failpoints / fault.phase).unlink(missing_ok=True)
+
+    def delivered(self) -> list[Fault]:
+        """The armed places that somebody came by since the last call; whoever was suspended there will go on."""
+        with (self.site.failpoints / PASSED).open() as log:
+            log.seek(self._read_bytes)
+            lines = log.readlines()
+            self._read_bytes = log.tell()
+        found = []
+        for line in lines:
+            _, place, pid, action = line.rstrip("\n").split(" ", 3)
+            if action != "-":
+                found.append(Fault(place, action))
+            if action == "stop":
+                self._in_leases(AWAY_S, lambda pid=int(pid): _signal(pid, signal.SIGCONT))  # type: ignore[misc]
+        return found
+
+    def strike(self, fault: Fault) -> bool:
+        """Does a fault from outside; false when there was nobody to do it to."""
+        target, action = fault.phase.split()[0], fault.action
+        return bool(getattr(self, f"_{target}")(action))
+
+    def take_back(self, *, everything: bool = False) -> None:
+        """Undoes what is due."""
+        now = time.monotonic()
+        due = [undo for when, undo in self._later if everything or when <= now]
+        self._later = [(when, undo) for when, undo in self._later if not everything and when > now]
+        for undo in due:
+            undo()
+
+    def _in_leases(self, leases: float, undo: Callable[[], object]) -> None:
+        self._later.append((time.monotonic() + leases * self.lease_s, undo))
+
+    # --- processes
+
+    def _worker(self, action: str) -> bool:
+        return self._hit(self.source.choice(self.site.workers()), action)
+
+    def _api(self, action: str) -> bool:
+        return self._hit(self.site.processes["api"], action)
+
+    def _trainer(self, action: str) -> bool:
+        pid = self._some_trainer()
+        return pid is not None and self._send(pid, action)
+
+    def _both(self, action: str) -> bool:
+        """A worker and its trainers, at once."""
+        worker = self.source.choice(self.site.workers())
+        if worker.pid is None:
+            return False
+        trainers = descendants(worker.pid)
+        hits = [_signal(pid, signal.SIGKILL) for pid in [worker.pid, *trainers]]
+        return bool(trainers) and all(hits)
+
+    def _hit(self, process: Process, action: str) -> bool:
+        return process.pid is not None and self._send(process.pid, action)
+
+    def _send(self, pid: int, action: str) -> bool:
+        number = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}[action]
+        if action == "stop":
+            self._in_leases(AWAY_S, lambda: _signal(pid, signal.SIGCONT))
+        return _signal(pid, number)
+
+    def _some_trainer(self) -> int | None:
+        below = [pid for worker in self.site.workers() if worker.pid for pid in descendants(worker.pid)]
+        return self.source.choice(below) if below else None
+
+    # --- servers
+
+    def _valkey(self, action: str) -> bool:
+        process = self.site.processes["valkey"]
+        if process.pid is None or process.popen is None:
+            return False
+        if action == "flush":
+            return _say(Path(urlsplit(self.site.valkey.url).path), b"FLUSHALL\r\n")
+        process.popen.kill()
+        process.popen.wait()
+        if action == "wipe":
+            for path in (self.site.home / "valkey").iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        return True
+
+    def _postgres(self, action: str) -> bool:
+        process = self.site.processes["postgres"]
+        if process.pid is None or process.popen is None:
+            return False
+        if action == "kill":
+            process.popen.kill()
+            process.popen.wait()
+        elif action == "stop":
+            self.site.postgres.stop()
+            time.sleep(1.0)
+        else:  # frozen past every lease; nothing can be asked meanwhile
+            frozen = [process.pid, *descendants(process.pid)]
+            for pid in frozen:
+                _signal(pid, signal.SIGSTOP)
+            time.sleep(AWAY_S * self.lease_s)
+            for pid in reversed(frozen):
+                _signal(pid, signal.SIGCONT)
+        return True
+
+    # --- network, clock, disk
+
+    def _network(self, action: str) -> bool:
+        name = self.source.choice([name for name in self.site.proxies if name != "valkey"] * 3 + ["valkey"])
+        proxy = self.site.proxies[name]
+        proxy.reset() if action == "reset" else setattr(proxy, "mode", action)
+        if action != "reset":
+            self._in_leases(AWAY_S, lambda: setattr(proxy, "mode", "pass"))
+        return True
+
+    def _clock(self, action: str) -> bool:
+        worker = self.source.choice(self.site.workers())
+        return worker.pid is not None and _is_set_up(worker) and _signal(worker.pid, signal.SIGUSR2)
+
+    def _disk(self, action: str) -> bool:
+        """No file of a trainer may grow any more."""
+        pid = self._some_trainer()
+        with contextlib.suppress(OSError, ValueError):
+            if pid is not None:
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (self.source.randrange(1, 3000), resource.RLIM_INFINITY))
+                return True
+        return False
+
+
+def _is_set_up(worker: Process) -> bool:
+    """Whether the worker has come so far that it handles its signals: SIGUSR2 would kill it before."""
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+    return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _say(address: Path, line: bytes) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5.0)
+        try:
+            connection.connect(str(address))
+            connection.sendall(line)
+            return connection.recv(64).startswith(b"+OK")
+        except OSError:
+            return False

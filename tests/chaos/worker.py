@@ -1,0 +1,73 @@
+"""The worker's Celery application as the harness starts it: its own trainer, a clock that can jump, a guard removed.
+
+The product has no switch for any of this. What a negative control takes away is replaced here, in this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from api.lifecycle import JobState
+from api.store import leases, metrics
+from api.store.tables import Job
+from worker import process
+from worker.celery_app import app
+
+__all__ = ["app"]
+
+_TRAINER = Path(__file__).with_name("trainer.py")
+_JUMP_S = 3600.0
+
+
+def hold_without_fence(session: Session, job_id: str, fence: int) -> Job:
+    """Any writer may write."""
+    return session.scalars(select(Job).where(Job.id == job_id).with_for_update()).one()
+
+
+def renew_without_fence(session: Session, job_id: str, fence: int, *, lease_s: float) -> JobState:
+    """Any writer may go on."""
+    return JobState(session.scalars(select(Job.state).where(Job.id == job_id)).one())
+
+
+def keep_all_metrics(session: Session, job: Job, *, above_step: int) -> int:
+    """Steps that will be done again stay in the record."""
+    return job.trained_tokens
+
+
+def jump(_number: int, _frame: Any) -> None:
+    """The wall clock of this process is an hour off, forwards and backwards in turn."""
+    global _off_by_s
+    _off_by_s = _JUMP_S if _off_by_s <= 0 else -_JUMP_S
+
+
+def _remove(guard: str | None) -> None:
+    if guard == "fence":
+        leases.hold = hold_without_fence
+        leases.renew_lease = renew_without_fence
+        leases.read_wish = lambda session, job_id, fence: renew_without_fence(session, job_id, fence, lease_s=0.0)
+        process._enter = lambda run_dir, fence: None
+    elif guard == "truncation":
+        metrics.truncate_metrics = keep_all_metrics
+
+
+_off_by_s = 0.0
+_right = time.time
+time.time = lambda: _right() + _off_by_s
+signal.signal(signal.SIGUSR2, jump)
+os.environ["PGOPTIONS"] = f"-c chaos.worker={socket.gethostname()}:{os.getpid()}"  # the audit asks who writes
+_without = os.environ.get("CHAOS_WITHOUT")
+_remove(_without)
+if os.environ.get("CHAOS_TRAINER") == "chain":
+    _options = [f"--{name}" for name in os.environ.get("CHAOS_TRAINER_OPTIONS", "").split()]
+    if _without == "rename":
+        _options.append("--without=rename")
+    process.TRAINER = (sys.executable, str(_TRAINER), *_options)
