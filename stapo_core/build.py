@@ -21,6 +21,7 @@ from stapo_core.distributed import Alone, Ranks
 from stapo_core.evaluation import Evaluator
 from stapo_core.events import Started
 from stapo_core.graders import GraderPool, UserCodeRefused, build_grader
+from stapo_core.graders.judges import JudgesError
 from stapo_core.graders.templates import TemplateError
 from stapo_core.grading import FirstScores, Grading, Overlong, TrainingGrading
 from stapo_core.learner import Learner
@@ -105,7 +106,7 @@ def _graders(config: RunConfig, *, allows_user_code: bool) -> GraderPool:
     except UserCodeRefused as error:
         param = f"grader.{error.param}" if error.param else "grader"
         raise BadInput(str(error), code="user_code_disabled", param=param) from error
-    except TemplateError as error:
+    except (TemplateError, JudgesError) as error:
         raise BadInput(str(error), code="invalid_grader", param="grader") from error
 
 

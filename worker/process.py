@@ -19,6 +19,7 @@ from pathlib import Path
 from api.errors import Fenced
 from stapo_core.config import RunConfig
 from stapo_core.failpoints import failpoint
+from stapo_core.graders.judges import JUDGES_FILE, asks_judges
 
 TRAINER = (sys.executable, "-m", "stapo_core")
 LOG_NAME = "trainer.log"
@@ -103,7 +104,7 @@ def start_trainer(run_dir: Path, config: RunConfig, *, fence: int) -> Trainer:
         process = subprocess.Popen(  # noqa: S603  # our own module, no shell
             [*TRAINER, str(run_dir), "--die-with-parent"],
             cwd=run_dir,
-            env=child_environment(),
+            env=child_environment() | _way_to_judges(config),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
@@ -126,6 +127,12 @@ def child_environment() -> dict[str, str]:
     """What a child may see: paths and accelerator settings, none of the service's addresses and secrets."""
     passed = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     return passed | {"PYTHONUNBUFFERED": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _way_to_judges(config: RunConfig) -> dict[str, str]:
+    """Where the list of judges is, for a trainer whose grader asks one: a path, no key."""
+    path = os.environ.get(JUDGES_FILE)
+    return {JUDGES_FILE: path} if path and asks_judges(config.grader) else {}
 
 
 def _enter(run_dir: Path, fence: int) -> None:

@@ -24,14 +24,17 @@ class Ahead:
         self._scorer = scorer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="grader")
         self._lock = threading.Lock()
-        self._waiting: dict[Pair, None] = {}
+        self._begun: set[Pair] = set()
+        self._waiting: list[Pair] = []
         self._scores: dict[Pair, Score] = {}
         self._work: Future[None] | None = None
 
     def begin(self, pairs: Sequence[Pair]) -> None:
         """Has the pairs judged meanwhile; `score` finds them done, or waits for them."""
         with self._lock:
-            self._waiting |= {pair: None for pair in pairs if pair not in self._scores}
+            new = [pair for pair in dict.fromkeys(pairs) if pair not in self._begun]
+            self._begun.update(new)
+            self._waiting += new
             if self._work is None and self._waiting:
                 self._work = self._thread.submit(self._judge_all)
 
@@ -43,20 +46,20 @@ class Ahead:
         if work is not None:
             work.result()
         with self._lock:
-            known, self._scores = self._scores, {}
+            known, self._scores, self._begun = self._scores, {}, set()
         return [known[pair] for pair in pairs]
 
     def close(self) -> None:
         """Ends what the scorer started; what nobody waits for any more is not judged."""
         with self._lock:
-            self._waiting = {}
+            self._waiting = []
         self._scorer.close()
         self._thread.shutdown(wait=True)
 
     def _judge_all(self) -> None:
         while True:
             with self._lock:
-                pairs, self._waiting = list(self._waiting), {}
+                pairs, self._waiting = self._waiting, []
                 if not pairs:
                     self._work = None
                     return

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stapo_core.config.formula import FUNCTIONS, Formula
+from stapo_core.config.graders.judges import ScoreModelGrader
 from stapo_core.config.graders.programs import CodeGrader, PythonGrader
 from stapo_core.config.graders.reasoning import ReasoningGymGrader
 from stapo_core.config.graders.text import (
@@ -30,6 +31,7 @@ SingleGrader = Annotated[
     | LengthGrader
     | FormatGrader
     | TextSimilarityGrader
+    | ScoreModelGrader
     | ReasoningGymGrader
     | CodeGrader
     | PythonGrader,

@@ -46,6 +46,26 @@ def test_what_was_begun_is_judged_once_and_the_order_is_that_of_the_question() -
     ahead.close()
 
 
+def test_what_is_being_judged_is_not_asked_for_again() -> None:
+    is_judging, may_go_on = threading.Event(), threading.Event()
+
+    class Slow(Counting):
+        def score(self, pairs: Sequence[Pair]) -> list[Score]:
+            is_judging.set()
+            may_go_on.wait(30.0)
+            return super().score(pairs)
+
+    scorer = Slow()
+    ahead = Ahead(scorer)
+    ahead.begin(pairs(1))
+    is_judging.wait(30.0)
+    ahead.begin(pairs(1, 2))
+    may_go_on.set()
+    assert [score.value for score in ahead.score(pairs(2, 1))] == [2.0, 1.0]
+    assert scorer.asked == pairs(1, 2)
+    ahead.close()
+
+
 def test_scores_do_not_depend_on_when_the_judging_begins() -> None:
     seed = random.randrange(2**32)
     print("seed", seed)  # noqa: T201  # to play a failure again
