@@ -1,57 +1,30 @@
 """The service from outside: one method per endpoint, plain dicts in and out.
 
-Knows the wire and nothing behind it. Calls that may be repeated are, when the service cannot be reached or says 503.
+Knows the endpoints and nothing behind them.
 """
 
 from __future__ import annotations
 
-import time
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from typing import Any
+from urllib.parse import quote
 
 import httpx2
 
 from client.download import OnProgress, download_folder
 from client.errors import ApiError, ApiUnreachable, ClientError, DownloadError
+from client.wire import JsonObject, ServerSentEvent, Wire
 
 __all__ = ["ApiError", "ApiUnreachable", "Client", "ClientError", "DownloadError", "ServerSentEvent"]
 
-JsonObject = dict[str, Any]
-
-_RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0)
-_MAX_RETRY_AFTER_S = 10.0
-_STREAM_SILENCE_S = 45.0  # the service sends a comment every 15 s
-_STREAM_GIVE_UP_S = 120.0
+_ANSWER_S = 180.0
 
 
-@dataclass(frozen=True)
-class ServerSentEvent:
-    """One event of a stream; `id` is its place in the job's one sequence, where it has one."""
-
-    event: str
-    id: int | None
-    data: JsonObject
-
-
-class Client:
+class Client(Wire):
     """A connection to one service with one key. Raises ApiError and ApiUnreachable."""
-
-    def __init__(self, base_url: str, api_key: str, *, timeout_s: float = 30.0) -> None:
-        self.base_url = base_url.rstrip("/").removesuffix("/v1")
-        # A proxy in the environment is for the world outside, never for this machine.
-        is_local = urlsplit(self.base_url).hostname in {"127.0.0.1", "localhost", "::1"}
-        self._http = httpx2.Client(
-            base_url=self.base_url,
-            headers={"Authorization": f"Bearer {api_key}"},
-            timeout=timeout_s,
-            trust_env=not is_local,
-        )
 
     # --- files and models
 
@@ -147,6 +120,14 @@ class Client:
         """Metrics as they come, each once: reconnects by itself, ends after the event `end`."""
         return self._stream(_job(job_id, "metrics", "stream"), after)
 
+    def stream_events(self, job_id: str, *, after: int = 0) -> Iterator[ServerSentEvent]:
+        """The job's messages as they come, each once, in the same way."""
+        return self._stream(_job(job_id, "events", "stream"), after)
+
+    def stream_log(self, job_id: str, *, after: int = 0) -> Iterator[ServerSentEvent]:
+        """The trainer's log as it grows, in the same way; `id` is the byte at which the next piece begins."""
+        return self._stream(_job(job_id, "logs", "stream"), after)
+
     def create_stream_ticket(self, job_id: str) -> JsonObject:
         """A short-lived ticket that opens this job's streams and downloads to a browser."""
         return self._call("POST", _job(job_id, "stream_ticket"))
@@ -230,93 +211,34 @@ class Client:
         """The workers and the jobs that they hold."""
         return self._call("GET", "/v1/workers")
 
-    def get_usage(self) -> JsonObject:
-        """What the tenant has used, and the bytes that are kept."""
-        return self._call("GET", "/v1/usage")
+    def get_usage(self, *, created_after: int | None = None, created_before: int | None = None) -> JsonObject:
+        """What the tenant's jobs of that time (seconds since the epoch) took, and the bytes that are kept."""
+        params = {"created_after": created_after, "created_before": created_before}
+        return self._call("GET", "/v1/usage", params=params)
+
+    def create_api_key(
+        self, name: str, *, scopes: Sequence[str] | None = None, expires_in_s: float | None = None
+    ) -> JsonObject:
+        """Makes a key; its text, `key`, is in this answer and nowhere else."""
+        body = {"name": name, "scopes": scopes, "expires_in_s": expires_in_s}
+        given = {field: value for field, value in body.items() if value is not None}
+        return self._call("POST", "/v1/api_keys", json=given, headers={"Idempotency-Key": uuid.uuid4().hex})
+
+    def list_api_keys(self, *, limit: int = 20, after: str | None = None) -> JsonObject:
+        """One page of the tenant's keys, newest first, without their text."""
+        return self._call("GET", "/v1/api_keys", params={"limit": limit, "after": after})
+
+    def get_api_key(self, key_id: str) -> JsonObject:
+        """What is known of one key."""
+        return self._call("GET", f"/v1/api_keys/{quote(key_id, safe='')}")
+
+    def revoke_api_key(self, key_id: str) -> JsonObject:
+        """Ends a key."""
+        return self._call("DELETE", f"/v1/api_keys/{quote(key_id, safe='')}")
 
     def complete(self, body: Mapping[str, Any]) -> JsonObject:
-        """Goes on from a text: `model`, `prompt`, and how to draw."""
-        return self._call("POST", "/v1/completions", json=dict(body), retry=False)
-
-    def close(self) -> None:
-        """Closes the connections."""
-        self._http.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    # --- the wire
-
-    def _call(self, method: str, path: str, *, retry: bool = True, **request: Any) -> JsonObject:
-        params = {name: value for name, value in request.pop("params", {}).items() if value is not None}
-        waits = iter(_RETRY_WAITS_S if retry else ())
-        while True:
-            wait = next(waits, None)
-            try:
-                response = self._http.request(method, path, params=params, **request)
-            except httpx2.TransportError as error:
-                if wait is None:
-                    raise ApiUnreachable(self.base_url, _reason(error)) from error
-            else:
-                if response.status_code != 503 or wait is None:
-                    return _read(response)
-                wait = max(wait, _retry_after(response))
-            time.sleep(wait)
-
-    @contextmanager
-    def _open(self, path: str, start: int) -> Iterator[httpx2.Response]:
-        """One attempt at a file from byte `start`; a broken connection raises httpx2.TransportError."""
-        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-        with self._http.stream("GET", path, headers=headers) as response:
-            if response.is_error:
-                response.read()
-                _read(response)
-            yield response
-
-    def _stream(self, path: str, after: int) -> Iterator[ServerSentEvent]:
-        last, num_waits = after, 0
-        failing_since: float | None = None
-        while True:
-            try:
-                for event in self._read_stream(path, last):
-                    num_waits, failing_since = 0, None
-                    last = event.id if event.id is not None else last
-                    yield event
-                    if event.event == "end":
-                        return
-            except (httpx2.TransportError, ApiError) as error:
-                if isinstance(error, ApiError) and error.status != 503:
-                    raise
-                failing_since = failing_since or time.monotonic()
-                if time.monotonic() - failing_since > _STREAM_GIVE_UP_S:
-                    raise ApiUnreachable(self.base_url, str(error) or type(error).__name__) from error
-            else:
-                failing_since = None  # closed in peace: a proxy's limit, or a reader too slow
-            time.sleep(_RETRY_WAITS_S[min(num_waits, len(_RETRY_WAITS_S) - 1)])
-            num_waits += 1
-
-    def _read_stream(self, path: str, last: int) -> Iterator[ServerSentEvent]:
-        """The events of one connection after `last`; a stream that is over (204) is its `end`."""
-        headers = {"Last-Event-ID": str(last)} if last else {}
-        timeout = httpx2.Timeout(_STREAM_SILENCE_S)
-        with self._http.sse(path, headers=headers, timeout=timeout) as source:
-            if source.response.status_code == 204:
-                yield ServerSentEvent("end", None, {})
-                return
-            if source.response.is_error:
-                source.response.read()
-                _read(source.response)
-            for raw in source:
-                event = _parse(raw, last)
-                if event.event == "resync":
-                    return
-                last = event.id if event.id is not None else last
-                yield event
+        """Goes on from a text: `model`, `prompt`, and how to draw. A model that must be loaded first takes its time."""
+        return self._call("POST", "/v1/completions", json=dict(body), retry=False, timeout=_ANSWER_S)
 
 
 def _job(job_id: str, *rest: str) -> str:
@@ -325,31 +247,3 @@ def _job(job_id: str, *rest: str) -> str:
 
 def _checkpoint(checkpoint_id: str, *rest: str) -> str:
     return "/".join(["/v1/fine_tuning/checkpoints", quote(checkpoint_id, safe=""), *(quote(part) for part in rest)])
-
-
-def _read(response: httpx2.Response) -> JsonObject:
-    try:
-        body = response.json()
-    except ValueError:
-        body = {}
-    if not isinstance(body, dict):
-        body = {}
-    if response.is_error:
-        raise ApiError(response.status_code, body)
-    return body
-
-
-def _parse(raw: httpx2.ServerSentEvent, last: int) -> ServerSentEvent:
-    """An event that names no id inherits, by the rules of the format, the one before it: that is none of its own."""
-    data = raw.json() if raw.data else {}
-    number = int(raw.id) if raw.id.isdigit() and int(raw.id) > last else None
-    return ServerSentEvent(raw.event, number, data if isinstance(data, dict) else {})
-
-
-def _retry_after(response: httpx2.Response) -> float:
-    text = response.headers.get("retry-after", "")
-    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else 0.0
-
-
-def _reason(error: httpx2.TransportError) -> str:
-    return str(error) or type(error).__name__

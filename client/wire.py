@@ -1,0 +1,155 @@
+"""Requests to one service with one key: repeated where they may be, refusals raised, streams held through cuts.
+
+Knows HTTP and no endpoint.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx2
+
+from client.errors import ApiError, ApiUnreachable
+
+JsonObject = dict[str, Any]
+
+_RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0)
+_MAX_RETRY_AFTER_S = 10.0
+_STREAM_SILENCE_S = 45.0  # the service sends a comment every 15 s
+_STREAM_GIVE_UP_S = 120.0
+
+
+@dataclass(frozen=True)
+class ServerSentEvent:
+    """One event of a stream; `id` is its place in the job's one sequence, where it has one."""
+
+    event: str
+    id: int | None
+    data: JsonObject
+
+
+class Wire:
+    """A connection to one service with one key. Raises ApiError and ApiUnreachable."""
+
+    def __init__(self, base_url: str, api_key: str, *, timeout_s: float = 30.0) -> None:
+        self.base_url = base_url.rstrip("/").removesuffix("/v1")
+        # A proxy in the environment is for the world outside, never for this machine.
+        is_local = urlsplit(self.base_url).hostname in {"127.0.0.1", "localhost", "::1"}
+        self._http = httpx2.Client(
+            base_url=self.base_url,
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=timeout_s,
+            trust_env=not is_local,
+        )
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, path: str, *, retry: bool = True, **request: Any) -> JsonObject:
+        params = {name: value for name, value in request.pop("params", {}).items() if value is not None}
+        waits = iter(_RETRY_WAITS_S if retry else ())
+        while True:
+            wait = next(waits, None)
+            try:
+                response = self._http.request(method, path, params=params, **request)
+            except httpx2.TransportError as error:
+                if wait is None:
+                    raise ApiUnreachable(self.base_url, _reason(error)) from error
+            else:
+                if response.status_code != 503 or wait is None:
+                    return _read(response)
+                wait = max(wait, _retry_after(response))
+            time.sleep(wait)
+
+    @contextmanager
+    def _open(self, path: str, start: int) -> Iterator[httpx2.Response]:
+        """One attempt at a file from byte `start`; a broken connection raises httpx2.TransportError."""
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
+        with self._http.stream("GET", path, headers=headers) as response:
+            if response.is_error:
+                response.read()
+                _read(response)
+            yield response
+
+    def _stream(self, path: str, after: int) -> Iterator[ServerSentEvent]:
+        last, num_waits = after, 0
+        failing_since: float | None = None
+        while True:
+            try:
+                for event in self._read_stream(path, last):
+                    num_waits, failing_since = 0, None
+                    last = event.id if event.id is not None else last
+                    yield event
+                    if event.event == "end":
+                        return
+            except (httpx2.TransportError, ApiError) as error:
+                if isinstance(error, ApiError) and error.status != 503:
+                    raise
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > _STREAM_GIVE_UP_S:
+                    raise ApiUnreachable(self.base_url, str(error) or type(error).__name__) from error
+            else:
+                failing_since = None  # closed in peace: a proxy's limit, or a reader too slow
+            time.sleep(_RETRY_WAITS_S[min(num_waits, len(_RETRY_WAITS_S) - 1)])
+            num_waits += 1
+
+    def _read_stream(self, path: str, last: int) -> Iterator[ServerSentEvent]:
+        """The events of one connection after `last`; a stream that is over (204) is its `end`."""
+        headers = {"Last-Event-ID": str(last)} if last else {}
+        timeout = httpx2.Timeout(_STREAM_SILENCE_S)
+        with self._http.sse(path, headers=headers, timeout=timeout) as source:
+            if source.response.status_code == 204:
+                yield ServerSentEvent("end", None, {})
+                return
+            if source.response.is_error:
+                source.response.read()
+                _read(source.response)
+            for raw in source:
+                event = _parse(raw, last)
+                if event.event == "resync":  # we were slow; what follows is read from the record, and is all there
+                    continue
+                last = event.id if event.id is not None else last
+                yield event
+
+
+def _read(response: httpx2.Response) -> JsonObject:
+    try:
+        body = response.json()
+    except ValueError:
+        body = {}
+    if not isinstance(body, dict):
+        body = {}
+    if response.is_error:
+        raise ApiError(response.status_code, body)
+    return body
+
+
+def _parse(raw: httpx2.ServerSentEvent, last: int) -> ServerSentEvent:
+    """An event that names no id inherits, by the rules of the format, the one before it: that is none of its own."""
+    data = raw.json() if raw.data else {}
+    number = int(raw.id) if raw.id.isdigit() and int(raw.id) > last else None
+    return ServerSentEvent(raw.event, number, data if isinstance(data, dict) else {})
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    text = response.headers.get("retry-after", "")
+    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else 0.0
+
+
+def _reason(error: httpx2.TransportError) -> str:
+    return str(error) or type(error).__name__
