@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import Double, Integer, any_, cast, delete, func, literal, select
+from sqlalchemy import ARRAY, BigInteger, Double, String, Text, any_, cast, delete, func, or_, select, true
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
+from api.store import curves
+from api.store.curves import Range
 from api.store.events import next_seq
 from api.store.tables import Job, JobEvent, StepMetrics
-from api.store.thinning import Array, survivors
+from api.store.thinning import survivors
 
+MAX_STEP = 2**31 - 1
 HEADLINES = ("reward/mean", "policy/entropy", "mask/ppm", "eval/reward_mean")
 Kind = Literal["train", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One step's metrics; `values` is JSON as it is stored, `created_at` in seconds since the epoch."""
+
+    seq: int
+    kind: Kind
+    step: int
+    created_at: float
+    fence: int
+    values: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +51,8 @@ def add_metrics(
     """Adds the metrics of one step; False, and nothing changed, when they are there. The job's row must be locked."""
     if session.get(StepMetrics, (job.id, kind, step)) is not None:
         return False
+    if step % curves.SPAN == 0:
+        curves.fold_steps(session, job.id, kind, below_step=step)
     session.add(
         StepMetrics(
             job_id=job.id,
@@ -61,6 +77,7 @@ def seconds_spent(session: Session, job: Job, *, above_step: int) -> float:
 def truncate_metrics(session: Session, job: Job, *, above_step: int) -> int:
     """Forgets the steps that the next attempt will do again; returns the tokens trained in those that stay."""
     session.execute(delete(StepMetrics).where(StepMetrics.job_id == job.id, StepMetrics.step > above_step))
+    curves.unfold_steps(session, job.id, above_step=above_step)
     tokens = func.sum(StepMetrics.values["tokens/trained"].as_float())
     return int(session.scalar(select(tokens).where(StepMetrics.job_id == job.id, StepMetrics.kind == "train")) or 0)
 
@@ -72,17 +89,22 @@ def values_at(session: Session, job: Job, step: int) -> dict[str, float | None]:
 
 
 def read_metrics(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[StepMetrics]:
-    """The points in the order of the job's sequence; of more than `max_points` about so many, no spike among the lost.
-
-    Long curves are read as columns of numbers, and only the rows that survive as rows: of 100,000 rows of 40 keys the
-    whole would take some 10 s to decode.
-    """
-    query = _query(job, wanted)
-    if max_points and count_metrics(session, job, wanted) > max_points:
-        seqs, curves = _read_curves(session, query, wanted.keys)
-        kept = seqs[survivors(curves, max_points)]
-        query = query.where(StepMetrics.seq == any_(array(kept.tolist(), type_=Integer)))
+    """The points in the order of the job's sequence; of more than `max_points` about so many, and no spike is lost."""
+    query = _chosen(session, job, wanted, max_points)
     return list(session.scalars(query.order_by(StepMetrics.seq)))
+
+
+def read_points(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[Point]:
+    """The same points, their values as they are stored: nothing is decoded that is only passed on."""
+    query = _chosen(session, job, wanted, max_points).with_only_columns(
+        StepMetrics.seq,
+        StepMetrics.kind,
+        StepMetrics.step,
+        func.extract("epoch", StepMetrics.created_at).cast(Double),
+        StepMetrics.fence,
+        StepMetrics.values.cast(Text),
+    )
+    return [Point(*row) for row in session.execute(query.order_by(StepMetrics.seq))]
 
 
 def read_since(session: Session, job_id: str, seq: int, *, limit: int) -> list[StepMetrics | JobEvent]:
@@ -107,18 +129,24 @@ def has_rows_behind(session: Session, job_id: str, seq: int, of: type[StepMetric
 
 def count_metrics(session: Session, job: Job, wanted: MetricsFilter) -> int:
     """How many points there are before thinning."""
-    return session.scalar(select(func.count()).select_from(_query(job, wanted).subquery())) or 0
+    return sum(curves.count_rows(session, each) for each in _ranges(job, wanted))
 
 
 def latest_values(session: Session, job_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """The newest values of each job, by (job id, kind)."""
-    rows = session.execute(
-        select(StepMetrics.job_id, StepMetrics.kind, StepMetrics.values)
-        .where(StepMetrics.job_id.in_(job_ids))
-        .order_by(StepMetrics.job_id, StepMetrics.kind, StepMetrics.step.desc())
-        .distinct(StepMetrics.job_id, StepMetrics.kind)
+    ids = select(func.unnest(cast(list(job_ids), ARRAY(String))).label("job_id")).subquery()
+    kinds = select(func.unnest(cast(["train", "evaluation"], ARRAY(String))).label("kind")).subquery()
+    newest = (
+        select(StepMetrics.values)
+        .where(StepMetrics.job_id == ids.c.job_id, StepMetrics.kind == kinds.c.kind)
+        .order_by(StepMetrics.step.desc())
+        .limit(1)
+        .lateral()
     )
-    return {(row.job_id, row.kind): row.values for row in rows}
+    rows = session.execute(
+        select(ids.c.job_id, kinds.c.kind, newest.c["values"]).join_from(ids, kinds, true()).join(newest, true())
+    )
+    return {(job_id, kind): values for job_id, kind, values in rows}
 
 
 def _query(job: Job, wanted: MetricsFilter) -> Any:
@@ -132,23 +160,30 @@ def _query(job: Job, wanted: MetricsFilter) -> Any:
     return query
 
 
-_ELEMENT = np.dtype([("size", ">i4"), ("value", ">f8")])
-_HEADER_BYTES = 20  # of an array of one dimension in Postgres's binary form (array_send)
+def _ranges(job: Job, wanted: MetricsFilter) -> list[Range]:
+    kinds: tuple[Kind, ...] = ("train", "evaluation") if wanted.kind is None else (wanted.kind,)
+    first, last = wanted.from_step or 0, MAX_STEP if wanted.to_step is None else wanted.to_step
+    return [Range(job.id, kind, wanted.keys, first, last) for kind in kinds]
 
 
-def _read_curves(session: Session, query: Any, keys: Collection[str] | None) -> tuple[Array, Array]:
-    """The rows' sequence numbers, and a row of values per key; the keys of the first and last when none is named."""
-    rows = query.order_by(StepMetrics.seq).subquery()
-    if not keys:
-        ends = [
-            session.scalar(select(rows.c["values"]).order_by(order).limit(1))
-            for order in (rows.c.seq, rows.c.seq.desc())
-        ]
-        keys = {key for values in ends for key in values or {}}
-    absent = literal(math.nan, Double)
-    columns = [cast(rows.c.seq, Double), *(cast(rows.c["values"][key].astext, Double) for key in sorted(keys))]
-    packed = session.execute(
-        select(*(func.array_send(func.array_agg(func.coalesce(each, absent))) for each in columns))
-    )
-    seqs, *curves = (np.frombuffer(each, _ELEMENT, offset=_HEADER_BYTES)["value"] for each in packed.one())
-    return seqs.astype(np.int64), np.array(curves, dtype=np.float64)
+def _chosen(session: Session, job: Job, wanted: MetricsFilter, max_points: int | None) -> Any:
+    """The query for all points that are wanted, or for those that thinning leaves."""
+    query = _query(job, wanted)
+    if not max_points:
+        return query
+    counted = [(each, curves.count_rows(session, each)) for each in _ranges(job, wanted)]
+    if sum(num_rows for _, num_rows in counted) <= max_points:
+        return query
+    surveys = [curves.survey(session, each, num_rows=num_rows) for each, num_rows in counted if num_rows]
+    ends = sorted({seq for each in surveys for seq in each.ends})
+    kept = survivors([curve for each in surveys for curve in each.curves], [ends[0], ends[-1]], max_points)
+    is_kept = StepMetrics.seq == any_(array(kept.tolist(), type_=BigInteger))
+    longest = max(surveys, key=lambda each: each.num_rows)
+    num_free = max_points - len(kept)
+    if not longest.is_folded or num_free <= 0:
+        return query.where(is_kept)
+    # Few extremes were folded out of many rows: what room is left goes to steps at even distances.
+    first, last = max(longest.wanted.from_step, 1), min(longest.wanted.to_step, job.step)
+    even = np.unique(np.linspace(first, last, num_free).astype(np.int64)).tolist()
+    is_even = (StepMetrics.kind == longest.wanted.kind) & (StepMetrics.step == any_(array(even, type_=BigInteger)))
+    return query.where(or_(is_kept, is_even))

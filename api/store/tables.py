@@ -148,6 +148,37 @@ class StepMetrics(Base):
     __table_args__ = (UniqueConstraint("job_id", "seq"),)
 
 
+class StepBucket(Base):
+    """A stretch of steps that will get no more rows: how many it has, and the first and last in the job's sequence."""
+
+    __tablename__ = "step_buckets"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(primary_key=True)
+    num_rows: Mapped[int]
+    first_seq: Mapped[int]
+    last_seq: Mapped[int]
+
+
+class CurveBucket(Base):
+    """One key over such a stretch: its extremes and where they stand, and sums over its finite values."""
+
+    __tablename__ = "curve_buckets"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    bucket: Mapped[int] = mapped_column(primary_key=True)
+    least: Mapped[float]
+    greatest: Mapped[float]
+    total: Mapped[float]
+    squares: Mapped[float]
+    least_seq: Mapped[int]
+    greatest_seq: Mapped[int]
+    num_values: Mapped[int]
+
+
 class Checkpoint(Base):
     """A whole checkpoint in the artifact store."""
 

@@ -2,53 +2,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from datetime import UTC, datetime
 
 import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from api.lifecycle import JobState
 from api.main import create_app
-from api.store import jobs, keys, leases, metrics
-from api.store.database import Database
-from api.store.events import move
-from api.store.thinning import survivors
+from api.store import jobs, keys
+from api.store.thinning import Curve, survivors
 from tests.api.conftest import Service
 from tests.api.streams import headers_of, read_stream
-
-
-class Writer:
-    """Writes a claimed job's steps, as a worker would."""
-
-    def __init__(self, database: Database, job_id: str) -> None:
-        self.database = database
-        self.job_id = job_id
-        with database.transaction() as session:
-            job = leases.claim_job(session, worker="w", lease_s=60.0)
-            assert job is not None
-            self.fence = job.fence
-            move(session, job, JobState.RUNNING, "Training begins.")
-
-    def step(self, step: int, **values: float) -> None:
-        with self.database.transaction() as session:
-            job = leases.hold(session, self.job_id, self.fence)
-            metrics.add_metrics(session, job, "train", step, {"policy/entropy": 1.0, **values}, datetime.now(UTC))
-            job.step = step
-
-    def steps(self, count: int, values_of: Callable[[int], dict[str, float | None]]) -> None:
-        with self.database.transaction() as session:
-            job = leases.hold(session, self.job_id, self.fence)
-            for step in range(1, count + 1):
-                metrics.add_metrics(session, job, "train", step, values_of(step), datetime.now(UTC))
-
-    def finish(self) -> None:
-        with self.database.transaction() as session:
-            job = leases.hold(session, self.job_id, self.fence)
-            move(session, job, JobState.EXPORTING, "Exporting.")
-            move(session, job, JobState.SUCCEEDED, "Done.")
+from tests.api.writer import Writer
 
 
 @pytest.fixture
@@ -179,6 +144,6 @@ def test_of_many_curves_each_keeps_its_spikes_wherever_they_stand() -> None:
     places = np.arange(40) * 250 + 7
     curves[np.arange(40), places] = 50.0
     curves[3, 1:] = np.nan
-    kept = survivors(curves, 1000)
+    kept = survivors([Curve.of(curve, np.arange(10_000)) for curve in curves], [0, 9_999], 1000)
     assert {*places.tolist(), 0, 9_999} - {757} <= set(kept.tolist())
     assert len(kept) <= 1000
