@@ -33,9 +33,10 @@ def admit_job(session: Session, tenant: str, body: JobCreate, settings: Settings
     for param in ("validation_file", "training_file"):
         file_id = getattr(body, param)
         if file_id is not None:
-            files.get_file(session, tenant, file_id, param=param)
-            num_rows = planning.check_file(files.file_path(settings.files_dir, file_id), asked, param=param)
-    plan = planning.plan_method(asked, num_rows=num_rows)
+            file = files.get_file(session, tenant, file_id, param=param)
+            path = files.file_path(settings.files_dir, file_id)
+            num_rows = planning.check_file(path, asked, param=param, filename=file.filename)
+    plan = planning.plan_method(asked, num_rows=num_rows, has_validation_file=body.validation_file is not None)
     return NewJob(
         model=model,
         training_file=body.training_file,

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from api.errors import FieldError, NotFound, Unprocessable
 from api.schemas import Hyperparameters, Reinforcement
 from stapo_core.config import TrainConfig
-from stapo_core.data import DataErrors, check_rows
+from stapo_core.data import DataErrors, check_rows, share_to_hold_out
 from stapo_core.graders import item_fields
 from stapo_core.graders.templates import TemplateError
 
@@ -27,9 +27,16 @@ class Plan:
     num_steps: int
 
 
-def plan_method(asked: Reinforcement, *, num_rows: int) -> Plan:
-    """Resolves the dialect's short list into the config. Raises Unprocessable when the two contradict each other."""
+def plan_method(asked: Reinforcement, *, num_rows: int, has_validation_file: bool) -> Plan:
+    """Resolves the dialect's short list into the config. Raises Unprocessable when the two contradict each other.
+
+    `num_rows` are those of the training file, of which a part may be held out.
+    """
     config = _apply(asked.hyperparameters, asked.config)
+    share = _held_out_share(config, num_rows, has_validation_file=has_validation_file)
+    num_rows -= round(share * num_rows)
+    evaluation = config.evaluation.model_copy(update={"held_out_share": share})
+    config = config.model_copy(update={"evaluation": evaluation})
     num_epochs = 1 if asked.hyperparameters.n_epochs == "auto" else asked.hyperparameters.n_epochs
     if config.num_steps is None:
         num_steps = max(1, num_rows * num_epochs // config.batch.num_prompts)
@@ -53,7 +60,7 @@ def plan_method(asked: Reinforcement, *, num_rows: int) -> Plan:
     return Plan(method={"type": "reinforcement", "reinforcement": reinforcement}, num_steps=config.num_steps)
 
 
-def check_file(path: Path, asked: Reinforcement, *, param: str) -> int:
+def check_file(path: Path, asked: Reinforcement, *, param: str, filename: str) -> int:
     """Counts the rows of a data file. Raises Unprocessable naming each line that lacks a field the grader reads."""
     try:
         fields = item_fields(asked.grader)
@@ -62,15 +69,16 @@ def check_file(path: Path, asked: Reinforcement, *, param: str) -> int:
     try:
         return check_rows(path, fields).num_rows
     except DataErrors as refused:
-        raise unusable_rows(refused, param=param) from refused
+        raise unusable_rows(refused, param=param, filename=filename) from refused
 
 
-def unusable_rows(refused: DataErrors, *, param: str) -> Unprocessable:
-    """The refusal of a data file, line by line."""
-    first = refused.errors[0]
-    more = f" (and {len(refused.errors) - 1} more; see errors)" if len(refused.errors) > 1 else ""
+def unusable_rows(refused: DataErrors, *, param: str, filename: str) -> Unprocessable:
+    """The refusal of a data file: every reason with its count, and the first hundred lines of each."""
+    first, total = refused.errors[0], sum(refused.counts.values())
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in refused.counts.items())
+    more = f" (the first of {total:,} faults: {counts}; see errors)" if total > 1 else ""
     return Unprocessable(
-        f"{first}{more}",
+        f"{filename}: {first}{more}",
         code="invalid_training_data",
         param=param,
         errors=[FieldError(pointer=f"/{param}#line={error.line}", detail=str(error)) for error in refused.errors],
@@ -91,6 +99,18 @@ def list_models(models_dir: Path) -> dict[str, Path]:
     if not models_dir.is_dir():
         return {}
     return {path.name: path for path in models_dir.iterdir() if (path / "config.json").is_file()}
+
+
+def _held_out_share(config: TrainConfig, num_rows: int, *, has_validation_file: bool) -> float:
+    share = config.evaluation.held_out_share
+    if share and has_validation_file:
+        detail = (
+            f"config.evaluation.held_out_share {share} asks for a part of the training file, and a validation_file is "
+            "given; set the share to 0 or leave the file out."
+        )
+        fault = FieldError(pointer=f"{CONFIG}/evaluation/held_out_share", detail=detail)
+        raise Unprocessable(detail, param="method.reinforcement.config.evaluation.held_out_share", errors=[fault])
+    return share_to_hold_out(share, num_rows, has_validation_file=has_validation_file)
 
 
 def _apply(short: Hyperparameters, config: TrainConfig) -> TrainConfig:

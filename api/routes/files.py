@@ -12,6 +12,7 @@ from fastapi import APIRouter, Form, Query, UploadFile
 from fastapi.responses import FileResponse
 
 from api import planning, validation
+from api.counting import load_counter
 from api.deps import (
     After,
     DatabaseDep,
@@ -23,12 +24,13 @@ from api.deps import (
     SettingsDep,
     WriterDep,
 )
-from api.errors import TooLarge
+from api.errors import TooLarge, Unprocessable
 from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
 from api.store import files, idempotency, usage
 from api.store.idempotency import Answer
 from api.store.ids import FILE, new_id
 from api.store.tables import File
+from api.validation import Checks
 from stapo_core.data import DataErrors, check_rows
 
 router = APIRouter(prefix="/v1/files", tags=["Files"])
@@ -44,7 +46,11 @@ def create_file(
     settings: SettingsDep,
     idempotency_key: IdempotencyKeyDep = None,
 ) -> FileObject:
-    """Takes a JSONL file of problems, `{"prompt": ..., ...}` per line; a faulty line is refused by its number."""
+    """Takes a file of problems, `{"prompt": ..., ...}` per line; faulty lines are refused by their numbers.
+
+    JSONL may be plain, under gzip or under zstd; a parquet file holds a row per problem. A file may also hold one line
+    that names a generator, `{"source": "reasoning_gym", "task": "chain_sum", "config": {"size": 1000, "seed": 1}}`.
+    """
     settings.files_dir.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=".tmp-", dir=settings.files_dir)
     staging = Path(name)
@@ -54,7 +60,8 @@ def create_file(
         try:
             check_rows(staging, ())
         except DataErrors as refused:
-            raise planning.unusable_rows(refused, param="file") from refused
+            filename = Path(file.filename or "the file").name
+            raise planning.unusable_rows(refused, param="file", filename=filename) from refused
         row = File(
             id=new_id(FILE),
             tenant=caller.tenant,
@@ -131,15 +138,29 @@ def validate_file(
         str | None, Query(max_length=1000, description="Fields each row must hold, separated by commas.")
     ] = None,
     validation_file: Annotated[str | None, Query(description="Another file of yours, to find prompts in both.")] = None,
+    model: Annotated[str | None, Query(description="A base model, to count the tokens of the prompts.")] = None,
+    max_prompt_tokens: Annotated[
+        int | None, Query(ge=1, lt=2**31, description="Refuse longer prompts; needs a model.")
+    ] = None,
 ) -> FileValidation:
-    """Rows kept and refused with their lines, duplicates, missing answers, overlap, and how long the prompts are."""
+    """Every refused row with its reason and line, duplicates, missing answers, overlap, and how long the prompts are.
+
+    The file is read row by row, so its size is no matter; of each reason a hundred rows are listed, and all counted.
+    """
+    if max_prompt_tokens is not None and model is None:
+        raise Unprocessable("max_prompt_tokens is counted in a model's tokens; name the model.", param="model")
     with database.transaction() as session:
         row = files.get_file(session, caller.tenant, file_id)
         if validation_file is not None:
             files.get_file(session, caller.tenant, validation_file, param="validation_file")
-    wanted = sorted({field.strip() for field in (fields or "").split(",") if field.strip()})
-    against = (validation_file, files.file_path(settings.files_dir, validation_file)) if validation_file else None
-    return validation.validate_file(files.file_path(settings.files_dir, row.id), row.id, fields=wanted, against=against)
+    checks = Checks(
+        fields=sorted({field.strip() for field in (fields or "").split(",") if field.strip()}),
+        against=(validation_file, files.file_path(settings.files_dir, validation_file)) if validation_file else None,
+        counter=load_counter(planning.find_model(settings.models_dir, model)) if model else None,
+        max_prompt_tokens=max_prompt_tokens,
+    )
+    path = files.file_path(settings.files_dir, row.id)
+    return validation.validate_file(path, row.id, checks, scratch=settings.files_dir)
 
 
 @router.delete("/{file_id}", summary="Delete a file")

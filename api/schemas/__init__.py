@@ -66,6 +66,7 @@ from api.schemas.validations import (
     LengthBin,
     Lengths,
     Overlap,
+    Refusal,
     RefusedRow,
 )
 from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket
@@ -137,6 +138,7 @@ __all__ = [
     "QueueState",
     "QueuedJob",
     "Readiness",
+    "Refusal",
     "RefusedRow",
     "Reinforcement",
     "RolloutDetail",

@@ -3,7 +3,7 @@
 Knows files and positions; must stay free of torch, numpy and tokenizers, because the API checks uploads with it.
 """
 
-from stapo_core.data.faults import DataError, DataErrors, Fault
+from stapo_core.data.faults import DataError, DataErrors, Fault, Tally
 from stapo_core.data.order import Split, hold_out, prompt_digest, share_to_hold_out, take
 from stapo_core.data.reading import (
     MAX_LISTED,
@@ -29,6 +29,7 @@ __all__ = [
     "Origin",
     "Split",
     "Summary",
+    "Tally",
     "check_rows",
     "find_source",
     "hold_out",

@@ -99,8 +99,10 @@ def test_the_report_names_what_a_job_would_refuse_and_what_stands_twice(service:
     query = {"fields": "answer", "validation_file": other["id"]}
     report = service.client.get(f"/v1/files/{file['id']}/validation", params=query).json()
     assert (report["num_rows"], report["num_kept"], report["num_refused"]) == (4, 2, 2)
-    assert [row["line"] for row in report["refused"]] == [2, 4]
-    assert "answer" in report["refused"][0]["reason"]
+    (refusal,) = report["refused"]
+    assert (refusal["reason"], refusal["count"]) == ("missing_field:answer", 2)
+    assert [row["line"] for row in refusal["examples"]] == [2, 4]
+    assert "add it to every row" in refusal["examples"][0]["detail"]
     assert report["duplicates"] == [{"line": 3, "first_line": 1}]
     assert report["missing"] == {"answer": 2}
     assert report["overlap"] == {"file_id": other["id"], "count": 1, "lines": [2]}
