@@ -87,10 +87,10 @@ def _quadrants(title: str, sign: str, figure: str, unit: str) -> Panel:
 
 
 _QUADRANT_FIGURES = (
-    ("Gradient norm, A > 0", "pos", "grad_norm", "mean, log axis"),
-    ("Gradient norm, A < 0", "neg", "grad_norm", "mean, log axis"),
-    ("Tokens, A > 0", "pos", "count", "log axis"),
-    ("Tokens, A < 0", "neg", "count", "log axis"),
+    ("Gradient norm, A > 0", "pos", "grad_norm", "mean"),
+    ("Gradient norm, A < 0", "neg", "grad_norm", "mean"),
+    ("Tokens, A > 0", "pos", "count", ""),
+    ("Tokens, A < 0", "neg", "count", ""),
 )
 _KL = Panel("KL to the base model", [Series("policy/kl", "k3")], unit="nats per token", color=2)
 _REWARD = Panel(
@@ -109,7 +109,7 @@ _ENTROPY = Panel(
 _MASK = Panel(
     "Mask rate",
     [Series("mask/ppm", "masked")],
-    unit="ppm, log axis; 0 on the bottom line",
+    unit="ppm",
     scale="log",
     color=1,
     note="Silenced tokens per million response tokens: positive advantage, low probability and low entropy at once.",
@@ -132,7 +132,7 @@ _CLIP = Panel(
 _MISMATCH = Panel(
     "Sampler mismatch",
     [Series("sampler/logp_diff_mean", "mean"), Series("sampler/logp_diff_max", "greatest")],
-    unit="|Δ log p|, log axis",
+    unit="|Δ log p|",
     scale="log",
     color=4,
     note="How far the sampler's log-probabilities lie from the trainer's. Above 0.1 deserves a look.",
@@ -140,7 +140,6 @@ _MISMATCH = Panel(
 _MASK_SHARE = Panel(
     "Masked share of the gradient",
     [Series("mask/grad_share", "norm²"), Series("mask/entropy_change_share", "entropy change")],
-    unit="log axis",
     scale="log",
     color=1,
     note="What the silenced tokens would carry of the squared gradient norm and of the entropy change.",
@@ -166,7 +165,6 @@ _FUNNEL = Panel(
         Series("funnel/low_p", "low p"),
         Series("funnel/low_p_low_h", "low p, low H"),
     ],
-    unit="log axis",
     scale="log",
     color=0,
     note="Response tokens of a step; those with positive advantage; improbable ones; sure ones among these.",

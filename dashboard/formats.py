@@ -40,6 +40,11 @@ def state_look(state: str) -> StateLook:
     return STATES.get(state, StateLook(state.replace("_", " ").capitalize(), "gray", ":material/help:"))
 
 
+def looks() -> dict[str, dict[str, str]]:
+    """The looks of all states as the browser takes them."""
+    return {state: {**look._asdict(), "icon": look.icon[10:-1]} for state, look in STATES.items()}
+
+
 def algorithm_config(job: dict[str, Any]) -> dict[str, Any]:
     """The algorithm and its constants in a job of the wire."""
     config = job.get("method", {}).get("reinforcement", {}).get("config") or {}
@@ -49,6 +54,11 @@ def algorithm_config(job: dict[str, Any]) -> dict[str, Any]:
 def algorithm_of(job: dict[str, Any]) -> str:
     """The algorithm's name in a job of the wire."""
     return str(algorithm_config(job).get("kind", "stapo"))
+
+
+def owner(job: dict[str, Any]) -> str:
+    """Whom the run's metadata names as its owner, else the tenant."""
+    return str((job.get("metadata") or {}).get("owner") or job.get("organization_id") or "")
 
 
 def run_name(job: dict[str, Any]) -> str:
@@ -62,8 +72,8 @@ def run_label(job: dict[str, Any]) -> str:
 
 
 def matches(job: dict[str, Any], search: str) -> bool:
-    """Whether every word of `search` occurs in the run's name, model, algorithm or id."""
-    text = " ".join([run_name(job), job["model"], algorithm_of(job), job["id"]]).lower()
+    """Whether every word of `search` occurs in the run's name, model, algorithm, owner or id."""
+    text = " ".join([run_name(job), job["model"], algorithm_of(job), owner(job), job["id"]]).lower()
     return all(word in text for word in search.lower().split())
 
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter
 
 from stapo_core.config import Algorithm, Grader, TrainConfig
+from stapo_core.presets import PRESETS
 
 JsonObject = dict[str, Any]
 Kind = Literal["integer", "number", "string", "boolean", "choice"]
@@ -68,6 +69,16 @@ def sections() -> dict[str, Variant]:
             definition = _resolve(kind["$ref"], schema)
             groups[name] = Variant(name, definition.get("description", ""), _settings(definition), "anyOf" in field)
     return groups
+
+
+def presets() -> list[str]:
+    """The named settings that a form can begin with."""
+    return list(PRESETS)
+
+
+def preset(name: str | None) -> JsonObject:
+    """Every value of named settings, as plain data; none for no name."""
+    return PRESETS[name].model_dump(mode="json") if name in PRESETS else {}
 
 
 def changed(values: Mapping[str, Any], variant: Variant) -> JsonObject:

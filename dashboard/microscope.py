@@ -5,7 +5,9 @@ Pure: no Streamlit, no HTTP.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from dashboard import formats
@@ -51,6 +53,15 @@ _COLUMNS = (
     "tau_h",
     "scored",
 )
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What decides which tokens are silenced."""
+
+    tau_p: float
+    quantile: float
+    scope: str
 
 
 def recorded_steps(job: JsonObject) -> list[int]:
@@ -104,9 +115,60 @@ def usual_quantile(job: JsonObject, scope: str) -> float:
     return own if scope == own_scope else StapoConfig.model_validate({"entropy_scope": scope}).quantile
 
 
-def tau_p_choices(own: float) -> list[float]:
-    """Values of tau_p on a logarithmic grid, the run's own among them."""
-    return sorted({*(float(f"{value:g}") for value in _TAU_P), own})
+def tau_p_choices(*own: float) -> list[float]:
+    """Values of tau_p on a logarithmic grid, and those of `own` among them."""
+    return sorted({*(float(f"{value:g}") for value in _TAU_P), *own})
+
+
+def named_thresholds(job: JsonObject, query: Mapping[str, str]) -> Thresholds:
+    """The thresholds that an address names; the run's own where it names none, or what cannot be."""
+    own_tau_p, _, own_scope = own_thresholds(job)
+    scope = query.get("scope", "") if query.get("scope") in SCOPES else own_scope
+    tau_p, quantile = _share(query.get("tau_p")), _share(query.get("quantile"))
+    return Thresholds(
+        tau_p or own_tau_p, min(0.99, max(0.01, quantile)) if quantile else usual_quantile(job, scope), scope
+    )
+
+
+def thresholds_query(job: JsonObject, chosen: Thresholds) -> dict[str, str | None]:
+    """What an address says of thresholds: only those that are not the usual ones."""
+    own_tau_p, _, own_scope = own_thresholds(job)
+    is_usual = chosen.quantile == usual_quantile(job, chosen.scope)
+    return {
+        "tau_p": None if chosen.tau_p == own_tau_p else f"{chosen.tau_p:g}",
+        "quantile": None if is_usual else f"{chosen.quantile:g}",
+        "scope": None if chosen.scope == own_scope else chosen.scope,
+    }
+
+
+def most_frequent(by_step: Mapping[int, JsonObject]) -> list[JsonObject]:
+    """Each silenced token of several steps once, the most frequent first, where its gradient was the greatest.
+
+    `count` is exact: it is taken from each step's own counts, not from its list of examples.
+    """
+    counts: Counter[str] = Counter()
+    examples: dict[str, JsonObject] = {}
+    for step, found in by_step.items():
+        for each in found["most_frequent"]:
+            counts[each["token"]] += each["count"]
+        for item in found["data"]:
+            held = examples.get(item["token"])
+            if held is None or (item["grad_norm"] or 0.0) > (held["grad_norm"] or 0.0):
+                examples[item["token"]] = item | {"step": step}
+    return [
+        examples[token] | {"count": count}
+        for token, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
+        if token in examples
+    ]
+
+
+def _share(text: str | None) -> float | None:
+    """A number between 0 and 1, None where the text is none."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if 0.0 < value < 1.0 else None
 
 
 def comparison_words(simulated: JsonObject) -> str:

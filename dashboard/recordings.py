@@ -11,6 +11,7 @@ from typing import Any
 
 import streamlit as st
 
+from client.http import ApiError
 from dashboard import service
 
 JsonObject = dict[str, Any]
@@ -63,6 +64,22 @@ def silenced(step: Step) -> JsonObject:
         return client.list_masked_tokens(step.job_id, step=step.number, limit=_PAGE)
 
 
+def silenced_in(steps: list[Step]) -> dict[int, JsonObject]:
+    """The silenced tokens of several steps, by their numbers; a step that is not on record is left out."""
+    with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
+        found = zip(steps, pool.map(_silenced_or_none, steps), strict=True)
+        return {step.number: silenced for step, silenced in found if silenced is not None}
+
+
+def _silenced_or_none(step: Step) -> JsonObject | None:
+    try:
+        return silenced(step)
+    except ApiError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
 @st.cache_data(ttl="30m", max_entries=500, show_spinner=False)
 def simulated(
     step: Step, tau_p: float | None = None, quantile: float | None = None, scope: str | None = None
@@ -74,7 +91,8 @@ def simulated(
         )
 
 
-def whole_responses(step: Step, rollout_ids: list[str]) -> list[JsonObject]:
-    """Several responses with every token. Raises ApiError and ApiUnreachable."""
-    with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
-        return list(pool.map(lambda rollout_id: response(step, rollout_id), rollout_ids))
+@st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
+def quadrants(step: Step) -> JsonObject:
+    """The tokens of a step by probability and entropy. Raises ApiError and ApiUnreachable."""
+    with service.api() as client:
+        return client.count_quadrants(step.job_id, step=step.number)

@@ -26,6 +26,7 @@ _DEFAULT_URL = "http://127.0.0.1:8000"
 _TICKET_MARGIN_S = 90.0
 _ASK_AGAIN_S = 3.0
 _CALLS_AT_ONCE = 8
+_PAGE = 100
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,20 @@ def job(job_id: str) -> JsonObject:
         return client.get_job(job_id)
 
 
+def find_jobs(*, status: str | None = None, at_most: int = _PAGE) -> tuple[list[JsonObject], bool]:
+    """The newest jobs, and whether there are more than `at_most`. Raises ApiError and ApiUnreachable."""
+    found: list[JsonObject] = []
+    after = None
+    while len(found) < at_most:
+        with api() as client:
+            page = client.list_jobs(limit=min(_PAGE, at_most - len(found)), after=after, status=status)
+        found += page["data"]
+        after = page["last_id"]
+        if not page["has_more"]:
+            return found, False
+    return found, True
+
+
 def forget_jobs() -> None:
     """Something was done to a job: the next page asks anew."""
     job.clear()
@@ -134,6 +149,11 @@ def ticket_for(job_id: str) -> Ticket:
     return ticket
 
 
+def forget_ticket(job_id: str) -> None:
+    """The ticket is good no longer: the next page gets another."""
+    st.session_state.get("tickets", {}).pop(job_id, None)
+
+
 def metrics_table_url(job_id: str, ticket: Ticket) -> str:
     """A link to all metrics of a job as a table."""
     return f"{job_url(job_id)}/metrics.csv?ticket={quote(ticket.text, safe='')}"
@@ -152,6 +172,11 @@ def checkpoints(owner: JsonObject) -> list[JsonObject]:
         return _checkpoints(owner["id"], int(owner.get("step") or 0), str(owner["state"]))
     except (ApiError, ApiUnreachable):
         return []
+
+
+def manifest(owner: JsonObject) -> JsonObject:
+    """What the job was made from, as its present attempt tells it. Raises ApiError and ApiUnreachable."""
+    return _manifest(owner["id"], int(owner.get("attempt") or 0), str(owner["state"]))
 
 
 def sparklines(jobs: list[JsonObject]) -> dict[str, dict[str, list[float]]]:
@@ -199,6 +224,12 @@ def _checkpoints(job_id: str, step: int, state: str) -> list[JsonObject]:
     with api() as client:
         found: list[JsonObject] = client.list_checkpoints(job_id)["data"]
     return found
+
+
+@st.cache_data(ttl="10m", max_entries=500, show_spinner=False)
+def _manifest(job_id: str, attempt: int, state: str) -> JsonObject:
+    with api() as client:
+        return client.get_manifest(job_id)
 
 
 # `step` and `attempt` are in the key of the cache: rows are fetched anew when the job has moved.

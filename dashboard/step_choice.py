@@ -86,7 +86,7 @@ def go(**query: str | None) -> None:
     for name, value in query.items():
         if value is None:
             st.query_params.pop(name, None)
-        else:
+        elif st.query_params.get(name) != value:
             st.query_params[name] = value
 
 

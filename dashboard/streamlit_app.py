@@ -54,6 +54,13 @@ page = st.navigation(
             help="Choose a model, upload problems, say what is rewarded and how to train; submit, or copy the request.",
         ),
         st.Page(
+            "views/playground.py",
+            title="Playground",
+            icon=":material/forum:",
+            url_path="playground",
+            help="One prompt, answered by the base model and by checkpoints side by side, with token probabilities.",
+        ),
+        st.Page(
             "views/system.py",
             title="System",
             icon=":material/dns:",

@@ -24,6 +24,7 @@ def _run(job: JsonObject, curves: dict[str, list[float]], now: float) -> JsonObj
         "State": [formats.state_look(job["state"]).word],
         "Model": job["model"],
         "Algorithm": formats.algorithm_of(job),
+        "Owner": formats.owner(job),
         "Progress": 100 * formats.progress(job),
         "Step": formats.step_text(job),
         "Time left": _time_left(job, now),
@@ -41,6 +42,61 @@ def _time_left(job: JsonObject, now: float) -> str:
     if queue:
         return f"no. {queue['position']}"
     return formats.duration(formats.time_left_s(job, now))
+
+
+def waiting(jobs: list[JsonObject]) -> Columns:
+    """The jobs that wait, first things first, with their reasons."""
+    return queue([{**job, **job["queue"]} for job in jobs if job.get("queue")])
+
+
+def queue(places: list[JsonObject]) -> Columns:
+    """Places in the queue, first things first, with their reasons."""
+    ordered = sorted(places, key=lambda place: place["position"])
+    return {
+        "No.": [place["position"] for place in ordered],
+        "Run": [formats.run_label(place) for place in ordered],
+        "Why": [place["reason"] for place in ordered],
+        "Priority": [place.get("priority") or 0 for place in ordered],
+    }
+
+
+def workers(rows: list[JsonObject], *, now: float) -> Columns:
+    """One row per worker, the living first: how busy it is, when it was heard of last."""
+    rows = sorted(rows, key=lambda row: (not row["is_alive"], -row["seen_at"]))
+    return {
+        "Worker": [row["name"] for row in rows],
+        "Alive": [["alive" if row["is_alive"] else "silent"] for row in rows],
+        "Busy": [100.0 * len(row["leases"]) / max(1, row["slots"]) for row in rows],
+        "Slots": [f"{len(row['leases'])} of {row['slots']}" for row in rows],
+        "Last sign of life": [f"{formats.duration(max(0.0, now - row['seen_at']))} ago" for row in rows],
+    }
+
+
+def leases(rows: list[JsonObject], *, now: float) -> Columns:
+    """One row per job in a worker's hands; another tenant's has no name."""
+    held = [(row["name"], lease) for row in rows for lease in row["leases"]]
+    return {
+        "Run": [lease["fine_tuning_job_id"] or "another tenant's" for _, lease in held],
+        "Worker": [name for name, _ in held],
+        "State": [formats.state_look(lease["state"]).word for _, lease in held],
+        "Attempt": [lease["attempt"] for _, lease in held],
+        "Lease": [_lease_words(lease["lease_until"] - now) for _, lease in held],
+    }
+
+
+def _lease_words(seconds: float) -> str:
+    return f"{formats.duration(seconds)} left" if seconds > 0 else f"lapsed {formats.duration(-seconds)} ago"
+
+
+def usage(models: list[JsonObject]) -> Columns:
+    """What was used of each base model."""
+    return {
+        "Model": [model["model"] for model in models],
+        "Runs": [model["num_jobs"] for model in models],
+        "Steps": [model["steps"] for model in models],
+        "Tokens": [model["trained_tokens"] for model in models],
+        "Time": [formats.duration(model["running_s"]) for model in models],
+    }
 
 
 def events(rows: list[JsonObject]) -> Columns:

@@ -19,7 +19,12 @@ export default function ({ data, parentElement, setTriggerValue }) {
     const folder = new URL("app/static/live_chart", document.baseURI).href;
     load(folder, data.files).then(
       ({ Board }) => {
-        if (boards.get(parentElement) === entry) entry.board = new Board(root, entry.config, (state) => setTriggerValue("state", state));
+        if (boards.get(parentElement) !== entry) return;
+        const tell = {
+          moved: (state) => setTriggerValue("state", state),
+          lapsed: () => setTriggerValue("lapsed", Date.now()),
+        };
+        entry.board = new Board(root, entry.config, tell);
       },
       (error) => {
         root.textContent = `The charts could not be loaded: ${error.message}. Reload the page.`;

@@ -1,15 +1,15 @@
-"""The live chart: a board of panels that hold one stream from the API and draw it without a rerun.
+"""The live board: the head of a run's page and its panels, which hold one stream from the API and draw it themselves.
 
 Knows how to hand the browser what it needs: the address, a short-lived ticket, the panels. Never the API key.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -29,7 +29,9 @@ class Source:
     url: str
     """The job's resource, `…/v1/fine_tuning/jobs/<id>`."""
     ticket: str
-    """Stands in for the API key on this job's GETs, for some minutes."""
+    """Stands in for the API key on this job's GETs, until `expires_at`."""
+    expires_at: float
+    """Epoch seconds."""
     active: bool
     """Whether more points may come; a run that has ended is drawn without a stream."""
     step: int
@@ -40,20 +42,43 @@ class Source:
     """The page that shows the tokens of a step (`&step=` is added); empty where none are recorded."""
 
 
-def live_chart(
-    source: Source, rows: list[Row], *, checkpoints: list[int], on_moved: Callable[[], None], key: str
-) -> None:
-    """Mounts the board, or tells the mounted one what is new: the ticket, the steps of checkpoints.
+@dataclass(frozen=True)
+class Head:
+    """What stands above the panels before the stream has told anything newer."""
 
-    `on_moved` is called when the stream has told of another state of the run.
+    job: Mapping[str, Any]
+    """The job as the wire has it."""
+    looks: Mapping[str, Mapping[str, str]]
+    """Word, colour and icon of each state."""
+    ended: list[str]
+    """The states after which nothing comes."""
+    where: str
+    """What runs, and where."""
+
+
+def live_chart(
+    source: Source,
+    head: Head,
+    rows: list[Row],
+    *,
+    checkpoints: list[int],
+    on_moved: Callable[[], None],
+    on_lapsed: Callable[[], None],
+    key: str,
+) -> None:
+    """Mounts the board, or tells the mounted one what is new: the ticket, how the run stands, the steps of checkpoints.
+
+    `on_moved` is called when the stream has told of another state of the run, `on_lapsed` when the ticket is about to
+    lapse or was refused.
     """
     data = {
         "source": {**asdict(source), "keys": keys_of(rows)},
+        "run": asdict(head),
         "rows": [asdict(row) for row in rows],
         "checkpoints": checkpoints,
         "files": sorted(path.name for path in _MODULES.glob("*.js")),
     }
-    _renderer()(key=key, data=data, on_state_change=on_moved)
+    _renderer()(key=key, data=data, on_state_change=on_moved, on_lapsed_change=on_lapsed)
 
 
 @cache

@@ -41,6 +41,11 @@ def token_contexts(sections: list[JsonObject], *, frequent: list[JsonObject], on
     _renderer()(key=key, data=data, on_open_change=lambda: on_open(st.session_state[key]["open"]))
 
 
+def sampled_answer(answer: JsonObject, *, key: str) -> None:
+    """An answer that was drawn from a model: its text, or its tokens with their probabilities."""
+    _renderer()(key=key, data=_data("sampled", answer))
+
+
 def _data(view: str, data: JsonObject) -> JsonObject:
     own = [f"tokens/{path.name}" for path in sorted((_STATIC / "tokens").glob("*.js"))]
     return {"view": view, "files": [*own, *_BORROWED], **data}

@@ -12,15 +12,14 @@ from dashboard.comparison import AXES, FIGURES, RunCurves
 
 JsonObject = dict[str, Any]
 _MAX_RUNS = 6
-_LIMIT = 100
+_LIMIT = 500
 
 
 def page() -> None:
     """Draws the choice, then curves, figures and differences of what is chosen."""
     st.title("Compare")
     try:
-        with service.api() as client:
-            listed = client.list_jobs(limit=_LIMIT)["data"]
+        listed, _ = service.find_jobs(at_most=_LIMIT)
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=None)
         return

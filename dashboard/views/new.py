@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,7 @@ def _reward() -> JsonObject:
         known = forms.graders()
         chosen = known[st.selectbox("Grader", list(known), index=list(known).index("numeric"), key="grader", width=320)]
         st.caption(formats.plain(chosen.help))
-        values = _fields(chosen, "grader")
+        values = _fields(chosen, "grader", {})
         required = {each.name: values[each.name] for each in chosen.settings if each.default is None or each.choices}
         return {"type": chosen.name, **forms.changed(values, chosen), **required}
 
@@ -115,15 +116,32 @@ def _reward() -> JsonObject:
 def _method() -> JsonObject:
     with st.container(border=True):
         st.subheader("Method")
-        known = forms.algorithms()
-        chosen = known[
-            st.selectbox("Algorithm", list(known), index=list(known).index("stapo"), key="algorithm", width=320)
-        ]
+        with st.container(horizontal=True):
+            named = st.selectbox(
+                "Begin with",
+                forms.presets(),
+                index=None,
+                key="preset",
+                bind="query-params",
+                placeholder="the defaults",
+                width=240,
+                help="Named settings fill the fields below; change what you like.",
+            )
+            preset = forms.preset(named)
+            known = forms.algorithms()
+            usual = preset.get("algorithm", {}).get("kind", "stapo")
+            prefix = f"{named}_" if named else ""
+            kind = st.selectbox(
+                "Algorithm", list(known), index=list(known).index(usual), key=f"{prefix}algorithm", width=240
+            )
+        chosen = known[kind]
         st.caption(formats.plain(chosen.help))
-        config: JsonObject = {"algorithm": {"kind": chosen.name, **forms.changed(_fields(chosen, "algorithm"), chosen)}}
+        begun = preset.get("algorithm", {}) if kind == usual else {}
+        fields = _fields(chosen, f"{prefix}algorithm", begun)
+        config: JsonObject = {"algorithm": {"kind": chosen.name, **forms.changed(fields, chosen)}}
         for name, section in forms.sections().items():
             with st.expander(name.capitalize() or "Length and precision", expanded=name in ("", "batch")):
-                said = _section(section)
+                said = _section(section, prefix, preset.get(name) if name else preset)
             if said is not None and not name:
                 config |= said
             elif said is not None:
@@ -131,23 +149,24 @@ def _method() -> JsonObject:
         return config
 
 
-def _section(section: Variant) -> JsonObject | None:
+def _section(section: Variant, prefix: str, begun: JsonObject | None) -> JsonObject | None:
     """What was changed in a group of settings; None where it is to stay as it is, or out."""
     if section.help:
         st.caption(formats.plain(section.help))
-    if section.is_optional and not st.toggle("Use", key=f"use_{section.name}"):
+    if section.is_optional and not st.toggle("Use", value=bool(begun), key=f"{prefix}use_{section.name}"):
         return None
-    said = forms.changed(_fields(section, "train"), section)
+    said = forms.changed(_fields(section, f"{prefix}train", begun or {}), section)
     return said if said or section.is_optional else None
 
 
-def _fields(variant: Variant, key: str) -> JsonObject:
-    """One widget for each setting, in columns."""
+def _fields(variant: Variant, key: str, begun: JsonObject) -> JsonObject:
+    """One widget for each setting, in columns; `begun` are the values to begin with in place of the defaults."""
     columns = st.columns(_COLUMNS)
     values = {}
     for place, setting in enumerate(variant.settings):
         with columns[place % _COLUMNS]:
-            values[setting.name] = _field(setting, f"{key}_{variant.name}_{setting.name}")
+            shown = replace(setting, default=begun.get(setting.name, setting.default))
+            values[setting.name] = _field(shown, f"{key}_{variant.name}_{setting.name}")
     return values
 
 

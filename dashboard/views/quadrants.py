@@ -1,4 +1,7 @@
-"""Probability against entropy of a recorded step's tokens, split by the sign of the advantage: the paper's figure."""
+"""Probability against entropy of a recorded step's tokens, split by the sign of the advantage: the paper's figure.
+
+Run, step and layer are named in the URL; the step slider goes through time.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from dashboard import formats, notices, quadrants, recordings, step_choice
 from dashboard.recordings import Step
 
 JsonObject = dict[str, Any]
-_MAX_RESPONSES = 96
-_MAX_TOKENS = 20_000
 
 
 def page() -> None:
@@ -29,34 +30,29 @@ def page() -> None:
 
 
 def _planes(step: Step) -> None:
-    rows = recordings.responses(step)
-    taken = quadrants.sampled(rows, max_responses=_MAX_RESPONSES, max_tokens=_MAX_TOKENS)
-    if not taken:
-        notices.not_found("Every group of this step earned one reward throughout, so no token had an advantage.")
-        return
-    positive, negative = quadrants.split(recordings.whole_responses(step, [row["id"] for row in taken]))
+    found = recordings.quadrants(step)
     layer = st.segmented_control(
         "Shade", quadrants.LAYERS, default="Density", required=True, key="layer", bind="query-params"
     )
     left, right = st.columns(2, gap="medium")
     with left:
-        _plane("Rewarded tokens, A > 0", positive, layer, step, is_positive=True)
+        _plane("Rewarded tokens, A > 0", found, "positive", layer)
     with right:
-        _plane("Punished tokens, A < 0", negative, layer, step, is_positive=False)
+        _plane("Punished tokens, A < 0", found, "negative", layer)
     st.caption(
-        f"{len(positive) + len(negative):,} tokens of {len(taken):,} of the step's {len(rows):,} responses, all those "
-        "with a silenced token (◇) among them. The stronger the colour, the more of them, or the greater the norm. "
+        f"All {found['num_tokens']:,} response tokens of step {step.number:,} whose group had an advantage; ◇ is a "
+        "silenced one. "
+        "The stronger the colour, the more of them, or the greater their mean gradient norm. "
         "The mask takes what lies below and left of both lines, where A > 0."
     )
 
 
-def _plane(title: str, tokens: list[JsonObject], layer: quadrants.Layer, step: Step, *, is_positive: bool) -> None:
+def _plane(title: str, found: JsonObject, sign: quadrants.Sign, layer: quadrants.Layer) -> None:
     with st.container(border=True):
         st.markdown(f"**{formats.plain(title)}**")
-        option = quadrants.chart(tokens, layer, is_positive=is_positive)
-        st.echarts_chart(option, height=430, key=f"plane-{is_positive}", alt=f"{title}: probability against entropy")
-        counts = quadrants.quadrant_counts(tokens)
-        st.caption(" · ".join(f"{formats.plain(name)}: {count:,}" for name, count in sorted(counts.items())))
+        option = quadrants.chart(found, sign, layer)
+        st.echarts_chart(option, height=430, key=f"plane-{sign}", alt=f"{title}: probability against entropy")
+        st.caption(formats.plain(quadrants.quadrant_words(found[sign])))
 
 
 page()

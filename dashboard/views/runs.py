@@ -12,7 +12,8 @@ from dashboard import formats, notices, service, tables
 
 _REFRESH_S = 5.0
 _MOST_COMPARED = 6
-_PAGE = 50
+_SHOWN = 50
+_SEARCHED = 500
 _STATUSES = ["running", "queued", "paused", "succeeded", "failed", "cancelled"]
 
 
@@ -43,32 +44,33 @@ def page() -> None:
 @st.fragment(run_every=_REFRESH_S)
 def listing() -> None:
     """The table, or what is there instead of one."""
-    status = st.session_state.get("status")
+    status, search = st.session_state.get("status"), st.session_state.get("search") or ""
     try:
-        with service.api() as client:
-            jobs = client.list_jobs(limit=_PAGE, status=status)
-        curves = service.sparklines(jobs["data"])
+        jobs, has_more = service.find_jobs(status=status, at_most=_SEARCHED if search else _SHOWN)
+        found = [job for job in jobs if formats.matches(job, search)][:_SHOWN]
+        curves = service.sparklines(found)
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=st.session_state.get("runs_seen_at"))
-        jobs, curves = st.session_state.get("runs_seen", ({"data": [], "has_more": False}, {}))
-        if not jobs["data"]:
+        found, has_more, curves = st.session_state.get("runs_seen", ([], False, {}))
+        if not found:
             return
     else:
-        st.session_state["runs_seen"], st.session_state["runs_seen_at"] = (jobs, curves), time.time()
-    found = [job for job in jobs["data"] if formats.matches(job, st.session_state.get("search") or "")]
+        st.session_state["runs_seen"], st.session_state["runs_seen_at"] = (found, has_more, curves), time.time()
     if not found:
-        _empty(status, st.session_state.get("search"))
+        _empty(status, search)
         return
-    _summary(found, jobs["data"])
+    _summary(found)
     _table(found, curves)
-    if jobs["has_more"]:
-        st.caption(f"The newest {_PAGE} runs are shown; narrow them down with the filter.")
+    _queue(found)
+    if has_more:
+        newest = f"the newest {_SEARCHED:,} were searched" if search else f"the newest {_SHOWN} are shown"
+        st.caption(f"There are more runs: {newest}. Narrow them down with filter and search.")
 
 
-def _summary(shown: list[dict[str, Any]], known: list[dict[str, Any]]) -> None:
+def _summary(shown: list[dict[str, Any]]) -> None:
     active = [job for job in shown if job["state"] not in formats.ENDED]
     waiting = sum(job["state"] == "queued" for job in active)
-    picked = [job for job in known if job["id"] in st.session_state.get("picked", [])]
+    picked = [job for job in shown if job["id"] in st.session_state.get("picked", [])]
     # The button stands on the left: the table's own toolbar comes up over its right end.
     with st.container(horizontal=True, vertical_alignment="center"):
         is_wanted = st.button(
@@ -95,7 +97,7 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
         tables.runs(jobs, curves, now=time.time()),
         column_config={
             "Run": st.column_config.ButtonColumn(
-                "Run", type="tertiary", alignment="left", pinned=True, key="open_run", width=118
+                "Run", type="tertiary", alignment="left", pinned=True, key="open_run", width=110
             ),
             "State": st.column_config.MultiselectColumn(
                 "State",
@@ -104,16 +106,17 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
                 width=98,
             ),
             "Model": st.column_config.TextColumn(width=104),
+            "Owner": st.column_config.TextColumn(width=62),
             "Algorithm": st.column_config.TextColumn(width=70),
             "Progress": st.column_config.ProgressColumn(
-                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=82
+                "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=68
             ),
-            "Step": st.column_config.TextColumn(width=84, alignment="right"),
-            "Time left": st.column_config.TextColumn(width=82, alignment="right"),
+            "Step": st.column_config.TextColumn(width=74, alignment="right"),
+            "Time left": st.column_config.TextColumn(width=72, alignment="right"),
             "Reward": st.column_config.NumberColumn(format="%.3f", width=62),
-            "Reward curve": st.column_config.LineChartColumn("", width=84),
+            "Reward curve": st.column_config.LineChartColumn("", width=68),
             "Entropy": st.column_config.NumberColumn(format="%.3f", width=62),
-            "Entropy curve": st.column_config.LineChartColumn("", width=84),
+            "Entropy curve": st.column_config.LineChartColumn("", width=68),
             "Mask (ppm)": st.column_config.NumberColumn(
                 "Mask ppm", format="%.0f", width=76, help="Silenced tokens per million, last step"
             ),
@@ -131,6 +134,15 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
     click = st.session_state.get("open_run")
     if click:
         st.switch_page("views/run.py", query_params={"run": jobs[click["row"]]["id"]})
+
+
+def _queue(jobs: list[dict[str, Any]]) -> None:
+    """Who waits, and for what."""
+    waiting = tables.waiting(jobs)
+    if not waiting["Run"]:
+        return
+    st.markdown("**Waiting**")
+    st.dataframe(waiting, hide_index=True, key="queue", height="content", alt="Runs that wait, and for what")
 
 
 def _empty(status: str | None, search: str | None) -> None:

@@ -1,6 +1,6 @@
 """The microscope: the tokens of a recorded step, which were silenced and why, and what other thresholds would silence.
 
-Run, step, response and token are named in the URL.
+Run, step, response, token, colour, order and thresholds are named in the URL.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import streamlit as st
 from client.http import ApiError, ApiUnreachable
 from dashboard import formats, microscope, notices, recordings, step_choice
 from dashboard.components.tokens import response_cards, token_contexts, token_strip
+from dashboard.microscope import Thresholds
 from dashboard.recordings import Step
 
 JsonObject = dict[str, Any]
+_MOST_STEPS = 40
+_MOST_TOKENS = 50
 
 
 def page() -> None:
@@ -43,7 +46,7 @@ def _inside(job: JsonObject, step: Step) -> None:
     _figures(own)
     lists, response = st.columns([5, 8], gap="medium")
     with lists:
-        _lists(step, rows)
+        _lists(job, step, rows)
     with response:
         _response(step, rows)
     st.subheader("Other thresholds")
@@ -71,9 +74,10 @@ def _figures(own: JsonObject) -> None:
         )
 
 
-def _lists(step: Step, rows: list[JsonObject]) -> None:
+def _lists(job: JsonObject, step: Step, rows: list[JsonObject]) -> None:
     found = recordings.silenced(step)
-    silenced, responses = st.tabs([f"Silenced ({found['num_masked']:,})", f"Responses ({len(rows):,})"], key="list")
+    names = [f"Silenced ({found['num_masked']:,})", f"Responses ({len(rows):,})", "Whole run"]
+    silenced, responses, whole = st.tabs(names, key="list", on_change="rerun")
     with silenced:
         data = {"count": found["num_masked"], "data": found["data"]}
         section = microscope.section("Silenced, most gradient withheld first", data, empty=_NONE_SILENCED)
@@ -83,6 +87,19 @@ def _lists(step: Step, rows: list[JsonObject]) -> None:
         order = st.selectbox("Order", list(microscope.ORDERS), key="order", bind="query-params", width=190)
         cards = microscope.response_cards(rows, order)
         response_cards(cards, layout="list", chosen=st.query_params.get("response"), on_open=_open, key="responses")
+    if whole.open:
+        with whole:
+            _most_frequent(job)
+
+
+def _most_frequent(job: JsonObject) -> None:
+    """Which tokens the run has silenced most often, each where it would have weighed most."""
+    steps = microscope.recorded_steps(job)[-_MOST_STEPS:]
+    by_step = recordings.silenced_in([recordings.step_of(job, number) for number in steps])
+    items = microscope.most_frequent(by_step)
+    words = f"Most often silenced in {len(by_step)} recorded steps"
+    section = microscope.section(words, {"count": len(items), "data": items[:_MOST_TOKENS]}, empty=_NONE_SILENCED)
+    token_contexts([section], frequent=[], on_open=_open, key="whole_run")
 
 
 _NONE_SILENCED = "No token met all three conditions in this step. Try other thresholds below, or another step."
@@ -90,7 +107,8 @@ _NONE_SILENCED = "No token met all three conditions in this step. Try other thre
 
 def _open(what: JsonObject | None) -> None:
     if what:
-        step_choice.go(response=what["response"], token=str(what["token"]) if "token" in what else None)
+        elsewhere = {"step": str(what["step"])} if what.get("step") else {}
+        step_choice.go(response=what["response"], token=str(what["token"]) if "token" in what else None, **elsewhere)
         st.session_state["opened"] = True
 
 
@@ -138,14 +156,15 @@ def _thresholds(job: JsonObject, step: Step) -> None:
     """The sliders and what they would have silenced; at the run's own thresholds that is its own mask."""
     if st.session_state.pop("opened", False):
         st.rerun()  # this part alone was to run, and the response stands in another
-    own_tau_p, _, own_scope = microscope.own_thresholds(job)
+    own_tau_p, own_quantile, own_scope = microscope.own_thresholds(job)
+    named = microscope.named_thresholds(job, st.query_params)
     knobs, outcome = st.columns([5, 8], gap="medium")
     with knobs, st.container(border=True):
         scope = st.segmented_control(
             "Quantile over",
             list(microscope.SCOPES),
             format_func=lambda name: microscope.SCOPES[name],
-            default=own_scope,
+            default=named.scope,
             required=True,
             key=f"scope-{job['id']}",
             help="Candidates: tokens with A > 0 and p < tau_p. All tokens: every response token of the mini-batch.",
@@ -153,15 +172,23 @@ def _thresholds(job: JsonObject, step: Step) -> None:
         usual = microscope.usual_quantile(job, scope)
         tau_p = st.select_slider(
             "tau_p",
-            microscope.tau_p_choices(own_tau_p),
-            value=own_tau_p,
+            microscope.tau_p_choices(own_tau_p, named.tau_p),
+            value=named.tau_p,
             format_func=lambda value: f"{value:g}",
             key=f"tau_p-{job['id']}",
         )
         quantile = st.slider(
-            "Quantile of H", 0.01, 0.99, usual, step=0.01, key=f"quantile-{job['id']}-{scope}", format="%.2f"
+            "Quantile of H",
+            0.01,
+            0.99,
+            named.quantile if scope == named.scope else usual,
+            step=0.01,
+            key=f"quantile-{job['id']}-{scope}",
+            format="%.2f",
         )
-        st.caption(f"The run's own: tau_p {own_tau_p:g}, quantile {microscope.own_thresholds(job)[1]:g}, {own_scope}.")
+        st.caption(f"The run's own: tau_p {own_tau_p:g}, quantile {own_quantile:g}, {own_scope}.")
+    chosen = Thresholds(tau_p, quantile, scope)
+    step_choice.go(**microscope.thresholds_query(job, chosen))
     try:
         found = recordings.simulated(
             step,

@@ -39,6 +39,18 @@ def test_an_algorithm_left_alone_is_the_config_s_own_default(name: str) -> None:
     assert adapter.validate_python({"kind": name, **filled}) == adapter.validate_python({"kind": name})
 
 
+@pytest.mark.parametrize("name", forms.presets())
+def test_named_settings_fill_every_field_that_a_form_has(name: str) -> None:
+    preset = forms.preset(name)
+
+    algorithm = forms.algorithms()[preset["algorithm"]["kind"]]
+    assert {setting.name for setting in algorithm.settings} <= set(preset["algorithm"])
+    for group, section in forms.sections().items():
+        held = preset[group] if group else preset
+        assert section.is_optional or {setting.name for setting in section.settings} <= set(held)
+    assert forms.preset(None) == {}
+
+
 def test_only_what_was_changed_is_said() -> None:
     batch = forms.sections()["batch"]
     values = {setting.name: setting.default for setting in batch.settings} | {"num_prompts": 16}

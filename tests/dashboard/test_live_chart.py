@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import re
+import signal
 
 import httpx2
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from api.lifecycle import JobState
 from tests.dashboard.conftest import Service
@@ -38,6 +39,10 @@ def edges_of(zoom: str) -> list[float]:
     return [float(edge) for edge in zoom.split(":")]
 
 
+def fact(page: Page, name: str) -> Locator:
+    return page.locator(f'.head [data-fact="{name}"]')
+
+
 def drag(page: Page, panel: str, start: float, end: float) -> None:
     """Drags over a panel's plot between two shares of its width."""
     plot = page.locator(f"{panel} canvas.overlay")
@@ -64,6 +69,83 @@ def test_points_arrive_in_every_curve_without_a_reload(page: Page, dashboard_url
     expect_points(page, ENTROPY, 9)
     expect_points(page, MASK, 9)
     assert page.evaluate("window.mark") == "the same document"
+
+
+def test_the_head_tells_where_a_run_stands_and_follows_it(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("header")
+    run.evaluate(0.25)
+    run.take_steps(19)
+    open_run(page, dashboard_url, run.id)
+    expect(page.get_by_role("heading", name="header")).to_be_visible()
+    expect(page.locator(".where")).to_contain_text(f"tiny · stapo · on worker-1 · cpu · {run.id}")
+
+    run.take_steps(1)
+
+    expect(fact(page, "step")).to_have_text("20 / 40")
+    expect(fact(page, "reward")).to_have_text("0.632")  # 1 - exp(-20/20)
+    expect(fact(page, "validation")).to_have_text("0.25")
+    expect(fact(page, "masked")).to_have_text("0 ppm")
+    expect(fact(page, "attempt")).to_have_text("1")
+    expect(fact(page, "updated")).to_contain_text("s ago")
+    expect(page.locator(".head .word")).to_have_text("Running")
+
+
+def test_an_open_page_asks_nothing_of_its_own_server_while_the_run_goes_on(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = feed.begin("quiet")
+    run.take_steps(2)
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: sent.append(frame)))
+    open_run(page, dashboard_url, run.id)
+    expect_points(page, ENTROPY, 2)
+    page.get_by_role("tab", name="Configuration").click()
+    expect(page.get_by_text("training_file").first).to_be_visible()
+    page.wait_for_timeout(1000)
+    before = len(sent)
+
+    for _ in range(5):
+        run.take_steps(1)
+        page.wait_for_timeout(200)
+
+    expect(fact(page, "step")).to_have_text("7 / 40")
+    assert len(sent) == before
+
+
+def test_an_api_that_takes_questions_and_answers_none_is_noticed(
+    page: Page, dashboard_url: str, feed: Feed, service: Service
+) -> None:
+    run = feed.begin("hangs")
+    run.take_steps(2)
+    page.clock.install()
+    open_run(page, dashboard_url, run.id)
+    expect(page.locator(BOARD)).to_have_attribute("data-stream", "live")
+
+    service.process.send_signal(signal.SIGSTOP)
+    try:
+        page.clock.run_for(16_000)
+        page.wait_for_timeout(200)
+        page.clock.run_for(12_000)
+        expect(page.get_by_text("The API does not answer.")).to_be_visible(timeout=15_000)
+    finally:
+        service.process.send_signal(signal.SIGCONT)
+
+
+def test_a_panel_is_turned_logarithmic_and_the_address_says_so(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("turned")
+    run.take_steps(4)
+    open_run(page, dashboard_url, run.id)
+    expect(page.locator(ENTROPY)).to_have_attribute("data-scale", "linear")
+    page.locator(f"{ENTROPY} canvas.overlay").focus()
+
+    page.keyboard.press("l")
+
+    expect(page.locator(ENTROPY)).to_have_attribute("data-scale", "log")
+    expect(page).to_have_url(re.compile(r"log=policy%2Fentropy"))
+    page.reload()
+    expect(page.locator(ENTROPY)).to_have_attribute("data-scale", "log")
+    page.locator(f"{ENTROPY} .log").click()
+    expect(page.locator(ENTROPY)).to_have_attribute("data-scale", "linear")
 
 
 def test_a_zoom_is_shared_by_all_panels_and_kept_while_points_arrive(
@@ -136,7 +218,7 @@ def test_steps_that_a_later_attempt_does_again_are_drawn_once(page: Page, dashbo
     run.take_steps(2)
 
     expect_points(page, ENTROPY, 10)
-    expect(page.locator('[data-testid="stMetric"]', has_text="Attempt")).to_contain_text("2")
+    expect(fact(page, "attempt")).to_have_text("2")
 
 
 def test_evaluations_are_points_of_the_reward_panel(page: Page, dashboard_url: str, feed: Feed) -> None:
@@ -205,7 +287,8 @@ def test_the_page_learns_that_the_run_has_ended(page: Page, dashboard_url: str, 
     run.settle(JobState.SUCCEEDED)
 
     expect(page.locator(BOARD)).to_have_attribute("data-stream", "ended", timeout=8_000)
-    expect(page.get_by_text("Succeeded").first).to_be_visible()
+    expect(page.locator(".head .word")).to_have_text("Succeeded")
+    expect(page.get_by_role("button", name="Cancel")).to_be_disabled()
     expect_points(page, ENTROPY, 3)
 
 

@@ -103,23 +103,6 @@ def test_a_run_that_is_not_there_is_said_not_to_be(feed: Feed) -> None:
     assert "ftjob-nowhere" in texts(open_run("ftjob-nowhere")).replace("\\", "")
 
 
-def test_the_header_tells_where_a_run_stands(feed: Feed) -> None:
-    run = feed.begin("header", num_steps=40)
-    run.evaluate(0.25)
-    run.take_steps(20)
-
-    app = open_run(run.id)
-
-    assert not app.exception
-    facts = {metric.label: metric.value for metric in app.metric}
-    assert facts["Step"] == "20 / 40"
-    assert facts["Reward"] == "0.632"
-    assert facts["Validation"] == "0.25"
-    assert facts["Masked"] == "0 ppm"
-    assert facts["Attempt"] == "1"
-    assert app.title[0].value == "header"
-
-
 def test_a_failed_run_names_its_reason_and_the_field_at_fault(feed: Feed) -> None:
     run = feed.begin("fails")
     error = {"code": "non_finite_loss", "message": "The loss is NaN", "param": "optimizer.learning_rate"}
@@ -134,19 +117,19 @@ def test_a_run_is_paused_and_resumed_from_its_page(feed: Feed) -> None:
     job_id = feed.submit("pauses")
     app = open_run(job_id)
 
-    app.button(key="pause").click().run()
+    app.button(key="pause_job_now").click().run()
     assert feed.client.get_job(job_id)["state"] == JobState.PAUSED
-    app.button(key="resume").click().run()
+    app.button(key="resume_job_now").click().run()
 
     assert feed.client.get_job(job_id)["state"] == JobState.QUEUED
 
 
-def test_a_run_is_cancelled_only_by_the_second_button(feed: Feed) -> None:
+def test_a_run_is_cancelled_only_by_the_button_that_confirms_it(feed: Feed) -> None:
     job_id = feed.submit("cancels")
     app = open_run(job_id)
     assert feed.client.get_job(job_id)["state"] == JobState.QUEUED
 
-    app.button(key="cancel_now").click().run()
+    app.button(key="cancel_job_now").click().run()
 
     assert feed.client.get_job(job_id)["state"] == JobState.CANCELLED
 
@@ -156,7 +139,7 @@ def test_a_refused_action_is_told_and_breaks_nothing(feed: Feed) -> None:
     app = open_run(job_id)
     feed.client.cancel_job(job_id)
 
-    app.button(key="pause").click().run()
+    app.button(key="pause_job_now").click().run()
 
     assert not app.exception
     assert "cancelled" in app.toast[0].value
@@ -211,6 +194,28 @@ def test_a_run_is_submitted_from_the_form_with_what_was_changed_in_it(feed: Feed
     assert config["batch"]["num_prompts"] == 4
     assert config["num_steps"] == 2  # 8 rows by 4 a step
     assert job["method"]["reinforcement"]["grader"]["reference"] == "{{item.answer}}"
+
+
+def test_a_form_begins_with_named_settings_and_says_what_is_changed_in_them(feed: Feed, tmp_path: Path) -> None:
+    problems = tmp_path / "sums.jsonl"
+    problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
+    file_id = feed.client.upload_file(problems)["id"]
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    app.query_params["preset"] = "demo"
+    app.switch_page(str(Path("views") / "new.py")).run()
+    app.selectbox(key="training_file").select(file_id).run()
+    assert app.number_input(key="demo_train_batch_num_prompts").value == 32
+
+    app.number_input(key="demo_train_batch_num_prompts").set_value(4).run()
+    app.button(key="dry_run").click().run()
+
+    assert not app.exception
+    _, preview = app.session_state["preview"]
+    config = preview["method"]["reinforcement"]["config"]
+    assert config["algorithm"]["entropy_scope"] == "all_tokens"
+    assert config["batch"]["num_prompts"] == 4
+    assert config["optimizer"]["schedule"] == "linear"
+    assert config["num_steps"] == 80
 
 
 def test_a_form_that_is_refused_says_which_field_and_keeps_what_was_written(feed: Feed, tmp_path: Path) -> None:

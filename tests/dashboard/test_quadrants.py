@@ -1,4 +1,4 @@
-"""Cells, counts and lines of the quadrants by hand, and the page over a step written by hand."""
+"""Shades and lines of the quadrants by hand, and the page over a step written by hand."""
 
 from __future__ import annotations
 
@@ -13,31 +13,42 @@ from tests.dashboard.conftest import DASHBOARD
 from tests.dashboard.runs import Feed
 from tests.dashboard.test_tokens import begin
 
+FOUND: dict[str, Any] = {
+    "p_decades": [-5.0, 0.0],
+    "entropy_decades": [-4.0, 1.0],
+    "tau_p": [0.002],
+    "tau_h": [0.05, 0.07],
+    "positive": {
+        "cells": [
+            {"p": 0.01, "entropy": 0.1, "count": 100, "grad_norm": 0.5},
+            {"p": 0.5, "entropy": 0.2, "count": 1, "grad_norm": 3.0},
+        ],
+        "quadrants": {"low_p_low_h": 1, "low_p_high_h": 2, "high_p_low_h": 3000, "high_p_high_h": 4},
+        "masked": [{"p": 1e-12, "entropy": 0.0}],
+    },
+}
 
-def row(number: int, *, length: int = 10, advantage: float = 1.0, num_masked: int = 0) -> dict[str, float]:
-    return {"place": number, "length": length, "advantage": advantage, "num_masked": num_masked}
+
+def test_squares_are_shaded_by_the_logarithm_of_their_count_or_by_their_mean_norm() -> None:
+    density = quadrants.chart(FOUND, "positive", "Density")["series"][0]["data"]
+    norm = quadrants.chart(FOUND, "positive", "Gradient norm")["series"][0]["data"]
+
+    assert [cell[2] for cell in density] == [2.0, 0.0]
+    assert [cell[2] for cell in norm] == [0.5, 3.0]
 
 
-def test_responses_with_a_silenced_token_come_first_and_the_rest_evenly() -> None:
-    rows = [row(n, num_masked=int(n == 7), advantage=0.0 if n == 4 else 1.0) for n in range(9)]
+def test_thresholds_are_lines_and_a_silenced_token_beyond_the_axes_stands_on_their_edge() -> None:
+    _, *lines, silenced = quadrants.chart(FOUND, "positive", "Density")["series"]
 
-    assert [each["place"] for each in quadrants.sampled(rows, max_responses=4, max_tokens=1000)] == [7, 0, 2, 5]
-    assert len(quadrants.sampled(rows, max_responses=9, max_tokens=35)) == 3
+    assert [line["name"] for line in lines] == ["tau_p", "tau_h", "tau_h"]
+    assert lines[0]["data"] == [[0.002, 1e-4], [0.002, 10.0]]
+    assert silenced["data"] == [[1e-5, 1e-4]]
 
 
-def test_a_cell_holds_the_tokens_of_its_square_and_their_mean_norm() -> None:
-    tokens: list[dict[str, Any]] = [
-        {"p": 0.011, "entropy": 0.101, "grad_norm": 1.0},
-        {"p": 0.0112, "entropy": 0.102, "grad_norm": 2.0},
-        {"p": 1e-12, "entropy": 0.0, "grad_norm": None},  # beyond both axes: the outermost square
-    ]
-
-    outer, [inner] = quadrants.cells(tokens)[:1], quadrants.cells(tokens)[1:]
-
-    assert (inner.count, inner.grad_norm) == (2, 1.5)
-    assert 0.01 < inner.p < 0.0130  # a ninth of a decade wide
-    assert outer[0].p < 2e-5
-    assert outer[0].entropy < 2e-4
+def test_the_quadrants_are_told_in_words() -> None:
+    assert quadrants.quadrant_words(FOUND["positive"]) == (
+        "p < tau_p, H < tau_h: 1 · p < tau_p, H ≥ tau_h: 2 · p ≥ tau_p, H < tau_h: 3,000 · p ≥ tau_p, H ≥ tau_h: 4"
+    )
 
 
 @pytest.mark.usefixtures("pages")

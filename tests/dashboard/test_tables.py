@@ -17,6 +17,7 @@ def job(**fields: Any) -> dict[str, Any]:
         "estimated_finish": 1150,
         "created_at": 400,
         "latest": {"reward/mean": 0.5, "policy/entropy": 0.2, "mask/ppm": 120.0},
+        "metadata": {"owner": "ann"},
         "queue": None,
     }
     return base | fields
@@ -30,6 +31,7 @@ def test_a_run_is_one_row_of_the_list() -> None:
         "State": ["Running"],
         "Model": "tiny",
         "Algorithm": "grpo",
+        "Owner": "ann",
         "Progress": 25.0,
         "Step": "30 / 120",
         "Time left": "2 min 30 s",
@@ -49,6 +51,37 @@ def test_a_waiting_run_shows_its_place_in_the_queue_and_no_figures() -> None:
 
     assert shown["Time left"] == ["no. 3"]
     assert shown["Reward"] == [None]
+
+
+def test_runs_that_wait_are_listed_by_their_place_with_the_reason() -> None:
+    third = job(id="ftjob-third", queue={"position": 3, "reason": "All slots are busy."})
+    first = job(id="ftjob-first", queue={"position": 1, "reason": "A worker will take it."}, priority=5)
+
+    assert tables.waiting([job(), third, first]) == {
+        "No.": [1, 3],
+        "Run": ["arith · -first", "arith · -third"],
+        "Why": ["A worker will take it.", "All slots are busy."],
+        "Priority": [5, 0],
+    }
+
+
+def test_workers_are_listed_with_the_living_first_and_their_leases_by_run() -> None:
+    lease = {"fine_tuning_job_id": "ftjob-1", "state": "running", "attempt": 2, "lease_until": 1030}
+    foreign = {"fine_tuning_job_id": None, "state": "starting", "attempt": 1, "lease_until": 990}
+    rows = [
+        {"name": "old", "slots": 1, "seen_at": 400, "is_alive": False, "leases": []},
+        {"name": "busy", "slots": 4, "seen_at": 995, "is_alive": True, "leases": [lease, foreign]},
+    ]
+
+    shown = tables.workers(rows, now=1000.0)
+
+    assert shown["Worker"] == ["busy", "old"]
+    assert shown["Alive"] == [["alive"], ["silent"]]
+    assert shown["Busy"] == [50.0, 0.0]
+    assert shown["Last sign of life"] == ["5 s ago", "10 min ago"]
+    held = tables.leases(rows, now=1000.0)
+    assert held["Run"] == ["ftjob-1", "another tenant's"]
+    assert held["Lease"] == ["30 s left", "lapsed 10 s ago"]
 
 
 def test_no_runs_are_no_columns() -> None:

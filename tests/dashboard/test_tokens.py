@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
+from dashboard import microscope
 from tests.dashboard.conftest import DASHBOARD
 from tests.dashboard.recorded import ANSWERS, HOSTILE, Answer
 from tests.dashboard.runs import Feed, Run
@@ -68,6 +69,54 @@ def test_a_wider_tau_p_says_how_many_more_it_would_silence(feed: Feed) -> None:
 
 
 @pytest.mark.usefixtures("pages")
+def test_thresholds_are_named_in_the_address_and_read_from_it(feed: Feed) -> None:
+    run = begin(feed, "linked-mask")
+    app = open_tokens(run=run.id)
+    assert not {"tau_p", "quantile", "scope"} & set(app.query_params)
+
+    app.select_slider(key=f"tau_p-{run.id}").set_value(0.01).run()
+    app.slider(key=f"quantile-{run.id}-candidates").set_value(0.5).run()
+
+    assert (app.query_params["tau_p"], app.query_params["quantile"]) == ("0.01", "0.5")
+    again = open_tokens(run=run.id, tau_p="0.01", quantile="0.5", scope="weather")
+    answer = feed.client.simulate_mask(run.id, tau_p=0.01, entropy_quantile=0.5)
+    assert figures(again)["→ silenced"] == figures(app)["→ silenced"] == str(answer["simulated"]["num_masked"])
+    assert again.segmented_control(key=f"scope-{run.id}").value == "candidates"
+
+
+def test_the_tokens_that_a_run_silences_most_often_are_told_once_each_with_their_heaviest_place() -> None:
+    def step(*tokens: tuple[str, int, float]) -> dict[str, Any]:
+        return {
+            "most_frequent": [{"token": text, "token_id": 1, "count": count} for text, count, _ in tokens],
+            "data": [{"token": text, "grad_norm": norm, "position": 0} for text, _, norm in tokens],
+        }
+
+    found = microscope.most_frequent({10: step(("so", 2, 1.0), ("um", 1, 9.0)), 20: step(("so", 3, 4.0))})
+
+    assert [(each["token"], each["count"], each["step"], each["grad_norm"]) for each in found] == [
+        ("so", 5, 20, 4.0),
+        ("um", 1, 10, 9.0),
+    ]
+
+
+def test_the_most_frequent_silenced_tokens_of_a_run_open_at_their_step(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = begin(feed, "frequent")
+    run.take_steps(2)
+    run.record(ANSWERS[:2])
+    page.goto(f"{dashboard_url}/tokens?run={run.id}")
+    page.get_by_role("tab", name="Whole run").click()
+
+    one = page.locator(".context:visible", has=page.locator("mark", has_text="one"))
+    expect(one).to_contain_text("2 × · here at step 2")
+    one.click()
+
+    expect(page).to_have_url(re.compile(r"step=2"))
+    expect(page.locator(".strip .token.focus")).to_have_text("one")
+
+
+@pytest.mark.usefixtures("pages")
 def test_the_step_nearest_to_the_one_in_the_address_is_shown(feed: Feed) -> None:
     run = begin(feed, "nearest")
     run.take_steps(4)
@@ -115,6 +164,8 @@ def test_the_keyboard_walks_from_token_to_token(page: Page, dashboard_url: str, 
     expect(page.locator(".panel")).to_contain_text("Kept: improbable, and the policy was unsure here")
     page.keyboard.press("n")
     expect(page.locator(".panel")).to_contain_text("token 1 of 4")
+    page.keyboard.press("p")
+    expect(page.locator(".panel")).to_contain_text("token 3 of 4")
 
 
 def test_a_click_in_the_list_opens_the_response_at_its_token_and_names_both_in_the_address(

@@ -1,16 +1,21 @@
-"""The run page beside a real job: Postgres, Valkey, API, Celery worker and a trainer, as `stapo up` starts them."""
+"""Every page beside a real job: Postgres, Valkey, API, Celery worker and a trainer, as `stapo up` starts them."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
+import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
 from client.http import Client
 from client.running import RunningPlatform
-from tests.dashboard.test_live_chart import BOARD, ENTROPY, MASK, drag, open_run, zoom_of
+from tests.dashboard.test_live_chart import BOARD, ENTROPY, MASK, drag, fact, open_run, zoom_of
 from tests.stapo_core.tiny import make_model, make_tokenizer
 
 SETTINGS = {
@@ -20,9 +25,10 @@ SETTINGS = {
     "sampling": {"max_prompt_tokens": 8, "max_response_tokens": 12},
     "record_rollouts_every": 0,
 }
+SHORT = SETTINGS | {"num_steps": 4, "record_rollouts_every": 2, "checkpoint": {"every_steps": 4}}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(platform: RunningPlatform) -> Iterator[Client]:
     """A client of the whole platform, which has a tiny base model."""
     folder = platform.home / "models" / "tiny"
@@ -32,16 +38,39 @@ def client(platform: RunningPlatform) -> Iterator[Client]:
         yield client
 
 
-@pytest.fixture
-def job_id(client: Client, platform: RunningPlatform) -> Iterator[str]:
-    """A job that would train for minutes; cancelled at the end."""
+@pytest.fixture(scope="module")
+def problems(platform: RunningPlatform) -> Path:
+    """Nine sums."""
     rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(9)]
-    problems = platform.home / "sums.jsonl"
-    problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = platform.home / "sums.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def submit(client: Client, problems: Path, name: str, settings: dict[str, object]) -> str:
     grader = {"type": "string_check", "reference": "{{item.answer}}", "operation": "like"}
-    method = {"type": "reinforcement", "reinforcement": {"grader": grader, "config": SETTINGS}}
-    body = {"model": "tiny", "training_file": client.upload_file(problems)["id"], "suffix": "live", "method": method}
-    job_id = str(client.create_job(body)["id"])
+    method = {"type": "reinforcement", "reinforcement": {"grader": grader, "config": settings}}
+    body = {"model": "tiny", "training_file": client.upload_file(problems)["id"], "suffix": name, "method": method}
+    return str(client.create_job(body)["id"])
+
+
+@pytest.fixture(scope="module")
+def done(client: Client, problems: Path) -> str:
+    """A job that has trained four steps, recorded two of them and saved a checkpoint."""
+    job_id = submit(client, problems, "done", SHORT)
+    for _ in range(600):
+        job = client.get_job(job_id)
+        if job["finished_at"] is not None:
+            break
+        time.sleep(0.2)
+    assert job["state"] == "succeeded", job["error"]
+    return job_id
+
+
+@pytest.fixture
+def job_id(client: Client, problems: Path) -> Iterator[str]:
+    """A job that would train for minutes; cancelled at the end."""
+    job_id = submit(client, problems, "live", SETTINGS)
     yield job_id
     if client.get_job(job_id)["finished_at"] is None:
         client.cancel_job(job_id)
@@ -78,17 +107,109 @@ def test_a_job_is_watched_zoomed_paused_resumed_and_cancelled_from_its_page(
     assert zoom_of(page) == zoom
 
     page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause the run").click()
     expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=40_000)
     assert client.get_job(job_id)["state"] == "paused"
     rested = count(page, ENTROPY)
 
     page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Resume the run").click()
     expect_more(page, ENTROPY, rested + 1)
     assert zoom_of(page) == zoom
 
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel the run").click()
     expect(page.locator(BOARD)).to_have_attribute("data-stream", "ended", timeout=40_000)
-    expect(page.get_by_test_id("stMarkdown").filter(has_text="Cancelled").first).to_be_visible(timeout=15_000)
+    expect(page.locator(".head .word")).to_have_text("Cancelled", timeout=15_000)
     assert client.get_job(job_id)["state"] == "cancelled"
     assert page.evaluate("window.mark") == "the same document"
+
+
+def test_problems_are_uploaded_checked_and_submitted_and_the_run_is_seen_to_begin(
+    page: Page, platform: RunningPlatform, client: Client, problems: Path
+) -> None:
+    page.goto(f"{platform.dashboard_url}/new?preset=demo")
+    page.locator('input[type="file"]').first.set_input_files(str(problems))
+    expect(page.get_by_text("Usable", exact=True)).to_be_visible()
+    expect(page.get_by_text("9 rows")).to_be_visible()
+    page.get_by_role("textbox", name="Name").fill("by-hand")
+    page.get_by_role("textbox", name="Name").press("Enter")
+    page.get_by_role("button", name="Dry run").click()
+    expect(page.get_by_test_id("stMetric").filter(has_text="Responses a step")).to_contain_text("256")
+
+    page.get_by_role("button", name="Submit").click()
+
+    expect(page).to_have_url(re.compile(r"/run\?run=ftjob-"))
+    expect(page.get_by_role("heading", name="by-hand")).to_be_visible()
+    expect(page.locator(".head .word")).to_have_text("Running", timeout=60_000)
+    job_id = re.findall(r"ftjob-\w+", page.url)[0]
+    assert client.get_job(job_id)["method"]["reinforcement"]["config"]["batch"]["num_prompts"] == 32
+    client.cancel_job(job_id)
+    expect(page.locator(".head .word")).to_have_text("Cancelled", timeout=40_000)
+
+
+def test_a_download_link_of_a_real_checkpoint_gives_the_bytes_of_the_digest_beside_it(
+    page: Page, platform: RunningPlatform, done: str
+) -> None:
+    page.goto(f"{platform.dashboard_url}/run?run={done}&tab=Checkpoints")
+
+    row = page.locator("tr", has_text="model.safetensors")
+    link = row.get_by_role("link").get_attribute("href")
+
+    assert link is not None
+    digest = hashlib.sha256(httpx2.get(link).content).hexdigest()
+    expect(row).to_contain_text(digest)
+    expect(fact(page, "step")).to_have_text("4 / 4")
+
+
+def test_the_sliders_of_a_real_run_start_at_its_own_mask_and_follow_the_apis_simulation(
+    page: Page, platform: RunningPlatform, client: Client, done: str
+) -> None:
+    own, wide = client.simulate_mask(done, step=4), client.simulate_mask(done, step=4, tau_p=0.5)
+    silenced = page.get_by_test_id("stMetric").filter(has_text="→ silenced")
+
+    page.goto(f"{platform.dashboard_url}/tokens?run={done}&step=4")
+    expect(page.get_by_text("as the run did")).to_be_visible()
+    expect(silenced).to_contain_text(f"{own['actual']['num_masked']:,}")
+    assert own["simulated"] == own["actual"]
+    page.goto(f"{platform.dashboard_url}/tokens?run={done}&step=4&tau_p=0.5")
+
+    expect(silenced).to_contain_text(f"{wide['simulated']['num_masked']:,}")
+    assert wide["simulated"]["num_masked"] != own["simulated"]["num_masked"]
+    expect(page.locator("[data-section=entering]")).to_contain_text(f"({wide['entering']['count']:,})")
+
+
+def test_the_base_model_and_a_checkpoint_answer_side_by_side_with_probabilities_on_demand(
+    page: Page, platform: RunningPlatform, done: str
+) -> None:
+    page.goto(f"{platform.dashboard_url}/playground?run={done}&prompt=1%2B1%3D&max_tokens=4")
+    page.get_by_role("button", name="Ask").click()
+
+    strips = page.locator(".sampled .strip")
+    expect(strips).to_have_count(2, timeout=90_000)
+    expect(page.locator(".sampled .alternatives").first.locator("li")).not_to_have_count(0)
+    expect(page.locator(".sampled .panel").first).to_contain_text("token 1 of")
+    page.get_by_text("Probability of each token").click()
+    expect(page.get_by_text("before the last change")).to_be_visible()
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".sampled .plain")).to_have_count(2, timeout=90_000)
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("", "[data-testid=stDataFrame]"),
+        ("quadrants?run={run}&step=2", "[data-testid=stECharts], canvas"),
+        ("system", "text=Last sign of life"),
+        ("compare?runs={label}&runs={label}", "text=Compare"),
+    ],
+)
+def test_a_page_of_a_real_run_has_what_it_is_for_and_fits_half_a_laptops_screen(
+    page: Page, platform: RunningPlatform, done: str, path: str, shown: str
+) -> None:
+    page.set_viewport_size({"width": 760, "height": 900})
+    page.goto(f"{platform.dashboard_url}/{path.format(run=done, label=f'done · {done[-6:]}')}")
+
+    expect(page.locator(shown).first).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

@@ -10,16 +10,18 @@ export function readView(search, { axes, smoothings }) {
     axis: axes.includes(query.get("axis")) ? query.get("axis") : USUAL.axis,
     smoothing: smoothings.includes(smoothing) ? smoothing : USUAL.smoothing,
     range: readRange(query.get("zoom") ?? ""),
+    logs: (query.get("log") ?? "").split(",").filter(Boolean),
   };
 }
 
 /** The address with the view in it; everything else in it stays. */
-export function withView(address, { axis, smoothing, range }) {
+export function withView(address, { axis, smoothing, range, logs = [] }) {
   const url = new URL(address);
   const named = {
     axis: axis === USUAL.axis ? null : axis,
     smoothing: smoothing === USUAL.smoothing ? null : smoothing,
     zoom: range ? range.map((edge) => Number(edge.toPrecision(6))).join("~") : null,
+    log: logs.join(",") || null,
   };
   for (const [name, value] of Object.entries(named)) {
     if (value === null) url.searchParams.delete(name);

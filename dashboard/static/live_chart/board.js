@@ -2,15 +2,19 @@
 
 import { readView, withView } from "./address.js";
 import { element } from "./canvas.js";
+import { Header } from "./header.js";
 import { Panel } from "./panel.js";
 import { RunData } from "./run_data.js";
 import { durationText, numberText } from "./scale.js";
 import { lowerBound, nearest } from "./series.js";
 import { RunStream } from "./stream.js";
 import { readTheme } from "./theme.js";
+import { JobWatch } from "./watch.js";
 
 const AXES = { step: "Step", time: "Time", tokens: "Tokens" };
 const SMOOTHINGS = [0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99];
+const TICKET_MARGIN_S = 60;
+const MARKS = [["▲", "checkpoint"], ["◇", "evaluation"], ["┆", "restart"]];
 const STATUS = {
   loading: "Loading the curves",
   live: "Live",
@@ -19,15 +23,20 @@ const STATUS = {
 };
 
 export class Board {
-  /** `config`: source{url, ticket, active, state, keys}, rows[{title, panels}], checkpoints[steps]; `moved(state)` hears of another state. */
-  constructor(root, config, moved) {
+  /**
+   * `config`: source{url, ticket, expires_at, active, state, keys}, run (for the header), rows[{title, panels}],
+   * checkpoints[steps]. `tell.moved(state)` asks the page's server to look again, `tell.lapsed()` for another ticket.
+   */
+  constructor(root, config, tell) {
     this.root = root;
-    this.moved = moved;
+    this.tell = tell;
     this.data = new RunData();
     this.checkpoints = config.checkpoints;
     const known = { axes: Object.keys(AXES), smoothings: SMOOTHINGS };
     this.view = { cursor: null, selection: null, ...readView(location.search, known) };
     this.theme = readTheme(root);
+    this.header = new Header(config.run);
+    root.append(this.header.root);
     this.buildToolbar();
     this.panels = config.rows.flatMap((row) => this.buildRow(row));
     for (const panel of this.panels) panel.paintLegend();
@@ -35,22 +44,36 @@ export class Board {
       rows: (rows) => this.take(rows),
       earlier: (rows) => this.takeEarlier(rows),
       status: (word, detail) => this.showStatus(word, detail),
-      state: ({ state, attempt }) => this.takeState(`${state} ${attempt}`),
+      state: (progress) => this.takeState(progress),
+      refusal: () => this.tell.lapsed(),
     });
+    this.watch = new JobWatch(config.source, {
+      job: (job) => this.takeJob(job),
+      checkpoints: (steps) => this.takeCheckpoints(steps),
+      silence: () => this.stream.suspect(),
+      refusal: () => this.tell.lapsed(),
+    });
+    this.awaitLapse(config.source);
     this.redraw();
   }
 
-  /** Takes what the page's server side says anew: ticket, whether the run moves, checkpoints, theme. */
+  /** Takes what the page's server side says anew: ticket, how the run stands, checkpoints, theme. */
   update(config) {
     this.checkpoints = config.checkpoints;
     this.theme = readTheme(this.root);
     for (const panel of this.panels) panel.paintLegend();
+    this.header.update(config.run);
     this.stream.update(config.source);
+    this.watch.update(config.source);
+    this.awaitLapse(config.source);
     this.redraw();
   }
 
   close() {
     this.stream.close();
+    this.watch.close();
+    this.header.close();
+    clearTimeout(this.lapse);
     cancelAnimationFrame(this.frame);
     for (const panel of this.panels) panel.close();
     this.root.replaceChildren();
@@ -63,7 +86,8 @@ export class Board {
     this.status = element("span", "status");
     this.status.setAttribute("role", "status");
     this.readout = element("span", "readout");
-    bar.append(this.status, this.readout, this.buildTokensLink(), this.buildReset(), this.buildAxes(), this.buildSmoothing());
+    const key = element("span", "marks", MARKS.map(([sign, name]) => `${sign} ${name}`).join("  "));
+    bar.append(this.status, this.readout, this.buildTokensLink(), this.buildReset(), key, this.buildAxes(), this.buildSmoothing());
     this.root.append(bar);
   }
 
@@ -114,7 +138,7 @@ export class Board {
     input.oninput = () => {
       this.view.smoothing = SMOOTHINGS[input.value];
       value.textContent = this.view.smoothing;
-      this.tell();
+      this.name();
       this.redraw();
     };
     label.append(element("span", "", "Smoothing"), input, value);
@@ -137,6 +161,7 @@ export class Board {
   take(rows) {
     for (const row of rows) this.data.add(row);
     this.root.dataset.lastSeq = this.data.lastSeq;
+    this.header.take(rows);
     this.redraw();
   }
 
@@ -145,15 +170,41 @@ export class Board {
     this.redraw();
   }
 
-  takeState(state) {
+  takeState(progress) {
+    const state = `${progress.state} ${progress.attempt}`;
     const last = this.root.dataset.state ?? this.stream?.source.state;
     this.root.dataset.state = state;
-    if (last !== undefined && state !== last) this.moved(state);
+    this.header.heard();
+    this.header.update({ job: progress });
+    if (last === undefined || state === last) return;
+    this.tell.moved(state);
+    this.watch.look();
+  }
+
+  takeJob(job) {
+    this.header.heard();
+    this.header.update({ job });
+  }
+
+  // The first checkpoint is what a run can be forked from: the page's server offers that.
+  takeCheckpoints(steps) {
+    const isFirst = !this.checkpoints.length && steps.length > 0;
+    if (steps.join() === this.checkpoints.join()) return;
+    this.checkpoints = steps;
+    this.redraw();
+    if (isFirst) this.tell.moved("checkpoint");
   }
 
   showStatus(word, detail = "") {
     this.root.dataset.stream = word;
     this.status.textContent = STATUS[word] + detail;
+    this.header.takeStatus(word);
+  }
+
+  awaitLapse({ expires_at: expiresAt, active }) {
+    clearTimeout(this.lapse);
+    const seconds = expiresAt - Date.now() / 1000 - TICKET_MARGIN_S;
+    if (active) this.lapse = setTimeout(() => this.tell.lapsed(), Math.max(5, seconds) * 1000);
   }
 
   // --- the shared view ---
@@ -193,13 +244,21 @@ export class Board {
   zoom(range) {
     this.view.range = range && this.bounded(range);
     this.reset.classList.toggle("offered", this.view.range !== null);
-    this.tell();
+    this.name();
     this.redraw();
     this.refine();
   }
 
+  /** Turns one panel's vertical axis from linear to logarithmic, or back. */
+  toggleLog(panel) {
+    const { logs } = this.view;
+    this.view.logs = logs.includes(panel) ? logs.filter((each) => each !== panel) : [...logs, panel];
+    this.name();
+    this.redraw();
+  }
+
   /** Names the view in the page's address. */
-  tell() {
+  name() {
     const address = withView(location.href, this.view);
     if (address !== location.href) history.replaceState(history.state, "", address);
   }

@@ -8,7 +8,8 @@ import { smooth } from "./series.js";
 import { DASHES } from "./theme.js";
 
 const DRAG_PX = 5;
-const KEYS_HELP = "Arrow keys move the crosshair, plus and minus zoom, 0 shows everything, Enter offers the step's tokens.";
+const KEYS_HELP =
+  "Arrow keys move the crosshair, plus and minus zoom, 0 shows everything, l turns the axis, Enter offers the step's tokens.";
 
 export class Panel {
   /** `spec`: title, unit, scale, color, note, series[{key, name, kind}]; `board`: the shared view. */
@@ -41,7 +42,7 @@ export class Panel {
     if (spec.unit) title.append(element("span", "unit", spec.unit));
     this.legend = element("span", "legend");
     this.entries = spec.series.map((series, index) => this.buildEntry(series, index));
-    caption.append(title, this.legend);
+    caption.append(title, this.legend, this.buildLog());
     this.root.append(caption, this.buildArea());
   }
 
@@ -54,6 +55,19 @@ export class Panel {
     this.empty = element("div", "empty", "No points yet");
     this.area.append(this.base, this.overlay, this.empty);
     return this.area;
+  }
+
+  buildLog() {
+    this.log = element("button", "log", "log");
+    this.log.type = "button";
+    this.log.onclick = () => this.board.toggleLog(this.spec.series[0].key);
+    return this.log;
+  }
+
+  /** The vertical axis: the panel's own, unless the reader has turned it. */
+  get scale() {
+    const isTurned = this.board.view.logs.includes(this.spec.series[0].key);
+    return (this.spec.scale === "log") === isTurned ? "linear" : "log";
   }
 
   buildEntry(series, index) {
@@ -83,9 +97,10 @@ export class Panel {
       size: [this.area.clientWidth, this.area.clientHeight],
       range: this.board.shownRange(),
       axis: view.axis,
-      scale: this.spec.scale,
+      scale: this.scale,
       theme,
       checkpoints: this.board.checkpoints.map((step) => data.positionOf(step, view.axis)),
+      evaluations: data.positions("evaluation", view.axis),
       restarts: data.restarts.map(({ step, attempt }) => ({ position: data.positionOf(step, view.axis), attempt })),
       curves: this.curves.map((curve) => ({ ...curve, smoothed: this.smoothedOf(curve) })),
     });
@@ -141,6 +156,9 @@ export class Panel {
     const { range } = this.board.view;
     const known = this.curves[0].raw.reduce((sum, value) => sum + !Number.isNaN(value), 0);
     this.root.dataset.numPoints = known;
+    this.root.dataset.scale = this.scale;
+    this.log.setAttribute("aria-pressed", this.scale === "log");
+    this.log.title = this.scale === "log" ? "Logarithmic axis, 0 on the bottom line; turn it linear (key l)" : "Turn the axis logarithmic (key l)";
     this.root.dataset.zoom = range ? range.map((value) => Math.round(value * 1000) / 1000).join(":") : "";
     const last = this.curves.map(({ raw }, at) => {
       return `${this.spec.series[at].name} ${numberText(raw[lastPoint(raw)] ?? NaN)}`;
@@ -178,7 +196,10 @@ export class Panel {
     overlay.onpointercancel = finish;
     overlay.onpointerleave = () => board.hover(null);
     overlay.ondblclick = () => board.zoom(null);
-    overlay.onkeydown = (event) => board.key(event);
+    overlay.onkeydown = (event) => {
+      if (event.key === "l" && !event.ctrlKey && !event.metaKey && !event.altKey) this.log.click();
+      else board.key(event);
+    };
     overlay.onblur = () => board.hover(null);
   }
 }

@@ -27,8 +27,8 @@ export class Plot {
   }
 
   /**
-   * Draws a scene: size [width, height], range [low, high], axis, scale (linear or log), theme, checkpoints [position],
-   * restarts [{position, attempt}], curves [{kind, xs, raw, smoothed, color, dash}].
+   * Draws a scene: size [width, height], range [low, high], axis, scale (linear or log), theme, checkpoints and
+   * evaluations [position], restarts [{position, attempt}], curves [{kind, xs, raw, smoothed, color, dash}].
    */
   draw(scene) {
     const [width, height] = scene.size;
@@ -90,10 +90,12 @@ export class Plot {
     return x >= EDGE.left - 1 && x <= this.right + 1;
   }
 
-  // Checkpoints are small triangles on the axis; a restart is a dashed line with its attempt.
+  // Checkpoints are small triangles on the axis, evaluations small diamonds at the upper edge where no curve of theirs
+  // is drawn; a restart is a dashed line with its attempt.
   drawMarks() {
     const { context, bottom } = this;
-    const { theme, checkpoints, restarts } = this.scene;
+    const { theme, checkpoints, evaluations, restarts, curves } = this.scene;
+    if (!curves.some(({ kind }) => kind === "evaluation")) this.drawEvaluations(evaluations, theme);
     for (const position of checkpoints) {
       const x = this.x.toPixel(position);
       if (this.isInside(x)) triangle(context, [x, bottom], theme.muted);
@@ -107,6 +109,15 @@ export class Plot {
       context.setLineDash([]);
       context.fillStyle = theme.muted;
       context.fillText(`attempt ${attempt}`, x + 4, EDGE.top);
+    }
+  }
+
+  drawEvaluations(positions, theme) {
+    const [first, end] = this.span(positions);
+    this.context.lineWidth = 1;
+    for (let i = first; i < end; i += Math.ceil((end - first) / MAX_DIAMONDS)) {
+      const x = this.x.toPixel(positions[i]);
+      if (this.isInside(x)) diamond(this.context, [x, EDGE.top], 3, { stroke: theme.muted, fill: theme.background });
     }
   }
 

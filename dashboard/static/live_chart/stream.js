@@ -7,9 +7,10 @@ const HIDDEN_S = 60;
 const MAX_HISTORY = 4000;
 const NEWEST_STEPS = 1500;
 const UNREACHABLE = 3;
+const REFUSED = 401;
 
 export class RunStream {
-  /** `on.rows(rows)` at the end, `on.earlier(rows)` before it, `on.status(word, detail)` with loading, live, waiting, ended; `on.state(job state)`. */
+  /** `on.rows(rows)` at the end, `on.earlier(rows)` before it, `on.status(word, detail)` with loading, live, waiting, ended; `on.state(progress)`, `on.refusal()`. */
   constructor(source, data, on) {
     this.source = source;
     this.data = data;
@@ -77,6 +78,7 @@ export class RunStream {
     const { url, ticket, keys } = this.source;
     const query = new URLSearchParams({ ...wanted, max_points: MAX_HISTORY, keys: keys.join(","), ticket });
     const answer = await fetch(`${url}/metrics?${query}`);
+    if (answer.status === REFUSED) this.on.refusal();
     if (!answer.ok) throw new Error(`The API answered ${answer.status}.`);
     return answer.json();
   }
@@ -101,6 +103,11 @@ export class RunStream {
       this.on.status("ended");
     });
     events.onerror = () => this.retry();
+  }
+
+  /** Somebody else found the API silent: a stream that is held open by nobody is given up and tried again. */
+  suspect() {
+    if (this.events) this.retry();
   }
 
   // EventSource hides the status of an answer, and its own retry would repeat an old ticket: each try is a new one.

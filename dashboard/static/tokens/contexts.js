@@ -11,7 +11,7 @@ export class View {
     this.update(data);
   }
 
-  /** `data`: sections[{title, empty, items[{rollout_id, position, before, token, after, p, entropy, advantage}], more}], frequent[{token, count}]. */
+  /** `data`: sections[{title, empty, items[{rollout_id, position, before, token, after, p, entropy, advantage, and of a whole run count, step}], more}], frequent[{token, count}]. */
   update(data) {
     this.root.className = "view contexts";
     const parts = data.sections.map((section) => this.section(section));
@@ -33,15 +33,16 @@ export class View {
     return part;
   }
 
-  item({ rollout_id, position, before, token, after, p, entropy, advantage }) {
+  item({ rollout_id, position, before, token, after, p, entropy, advantage, count, step }) {
     const node = element("button", "context");
     node.type = "button";
     node.title = "Open the response at this token";
-    node.onclick = () => this.open({ response: rollout_id, token: position });
+    node.onclick = () => this.open({ response: rollout_id, token: position, ...(step && { step }) });
     const text = element("bdi", "context-text");
     text.append(element("span", "muted", visible(before.slice(-60))), element("mark", "", visible(token) || "∅"), element("span", "muted", visible(after.slice(0, 60))));
     const figures = `p ${numberText(p)} · H ${numberText(entropy)} · A ${numberText(advantage)}`;
-    node.append(text, element("span", "figures", figures));
+    const often = count ? `${count} × · here at step ${step} · ` : "";
+    node.append(text, element("span", "figures", often + figures));
     return node;
   }
 }

@@ -11,7 +11,7 @@ const VALUES = [
   ["p", "Probability"], ["logprob", "log p"], ["sampler_logprob", "log p, sampler"], ["entropy", "Entropy H"],
   ["advantage", "Advantage A"], ["ratio", "Ratio"], ["grad_norm", "Gradient norm"], ["weight", "Weight"],
 ];
-const HELP = "Arrow keys walk from token to token and from line to line, n goes to the next silenced token.";
+const HELP = "Arrow keys walk from token to token and from line to line, n goes to the next silenced token, p to the one before.";
 
 export class View {
   constructor(root, data) {
@@ -113,6 +113,7 @@ export class View {
       Home: () => 0,
       End: () => last,
       n: () => this.nextMasked(),
+      p: () => this.previousMasked(),
     };
     if (!moves[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
@@ -123,6 +124,12 @@ export class View {
     const { masked } = this.data.tokens;
     const next = masked.indexOf(true, this.at + 1);
     return next >= 0 ? next : Math.max(this.at * (masked.includes(true) ? 0 : 1), masked.indexOf(true));
+  }
+
+  previousMasked() {
+    const { masked } = this.data.tokens;
+    const before = this.at > 0 ? masked.lastIndexOf(true, this.at - 1) : -1;
+    return before >= 0 ? before : masked.includes(true) ? masked.lastIndexOf(true) : this.at;
   }
 
   /** The token above or below the one in focus, as near to it as its line has one. */
