@@ -19,9 +19,10 @@ from pathlib import Path
 from api.errors import Fenced
 from stapo_core.config import RunConfig
 from stapo_core.failpoints import failpoint
+from stapo_core.folders import make_durably, sync
 from stapo_core.graders.judges import JUDGES_FILE, asks_judges
 
-TRAINER = (sys.executable, "-m", "stapo_core")
+TRAINER: tuple[str, ...] = (sys.executable, "-m", "stapo_core")
 LOG_NAME = "trainer.log"
 EVICTION_S = 10.0
 _PASSED_ON = re.compile(
@@ -95,7 +96,9 @@ def start_trainer(run_dir: Path, config: RunConfig, *, fence: int) -> Trainer:
 
     Raises Fenced when a later attempt has been here, and OSError when the disk is full.
     """
-    run_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_durably(run_dir.parent)
+    run_dir.mkdir(mode=0o700, exist_ok=True)
+    sync(run_dir.parent)
     _enter(run_dir, fence)
     _evict(run_dir)
     (run_dir / "config.json").write_text(config.model_dump_json(indent=2))
