@@ -23,9 +23,9 @@ from tests.stapo_core.sandbox.world import World, kill_survivors
 PROBES: dict[str, str] = files.PROBES | processes.PROBES | kernels.PROBES
 DEPENDS_ON_THE_KERNEL = frozenset(kernels.PROBES) | {
     "read_by_openat2", "read_by_handle", "set_attribute", "make_device", "watch_everything", "socket_raw",
-    "socket_packet", "clone3_by_number", "kill_by_descriptor", "trace_victim", "seize_victim", "ask_to_be_traced", "read_victims_memory",
-    "write_victims_memory", "read_victims_memory_file", "write_victims_memory_file", "steal_a_descriptor",
-    "compare_with_victim", "move_victim",
+    "socket_packet", "clone3_by_number", "kill_by_descriptor", "trace_victim", "seize_victim", "ask_to_be_traced",
+    "read_victims_memory", "write_victims_memory", "read_victims_memory_file", "write_victims_memory_file",
+    "steal_a_descriptor", "compare_with_victim", "move_victim",
 }  # fmt: skip
 """Without the cage these may fail all the same: older kernels, containers and settings for safety refuse them."""
 

@@ -45,17 +45,13 @@ class World:
         self.folder.chmod(0o755)
         self.open.chmod(0o777)
         self.precious = self.open / "precious"
-        for file in (
-            self.state / "api_key",
-            self.state / self.secret,
-            self.runs / "config.json",
-            self.runs / "other/x",
-        ):
-            file.write_text(self.secret)
+        for file in ("state/api_key", f"state/{self.secret}", "runs/config.json", "runs/other/x"):
+            (self.folder / file).write_text(self.secret)
         self.inherited = os.open(self.state / "api_key", os.O_RDONLY)
         os.set_inheritable(self.inherited, True)
         self.heard: list[str] = []
         self._listen()
+        self._raise_victim()
         self.mend()
 
     def facts(self) -> dict[str, Any]:
@@ -96,7 +92,9 @@ class World:
         self.precious.chmod(0o666)
         os.utime(self.precious, (1, 1))
         self._precious = self._portray_precious()
-        if getattr(self, "_victim", None) is None or self._portray_victim() != self._victim:
+        if self._portray_victim() != self._victim:
+            self.victim.kill()
+            self.victim.wait()
             self._raise_victim()
         self.heard.clear()
         for kind in filter(self._is_left, _LEFT_IN_THE_KERNEL):
@@ -116,9 +114,6 @@ class World:
         subprocess.run(["rm", "-rf", str(self.folder)], check=True)
 
     def _raise_victim(self) -> None:
-        if hasattr(self, "victim"):
-            self.victim.kill()
-            self.victim.wait()
         self.victim = subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _VICTIM], stdout=subprocess.PIPE, start_new_session=True
         )
@@ -134,7 +129,7 @@ class World:
         try:
             state = Path(f"/proc/{self.victim.pid}/stat").read_text().rpartition(")")[2].split()[0]
             held = b""
-            with contextlib.suppress(PermissionError), open(f"/proc/{self.victim.pid}/mem", "rb", 0) as memory:
+            with contextlib.suppress(PermissionError), Path(f"/proc/{self.victim.pid}/mem").open("rb", 0) as memory:
                 memory.seek(self.address)
                 held = memory.read(32)
             resource_limits = Path(f"/proc/{self.victim.pid}/limits").read_text()
@@ -195,9 +190,9 @@ class World:
 def survivors(mark: str) -> list[int]:
     """Processes that carry the mark in their command lines."""
     found = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit() and int(entry) != os.getpid() and mark.encode() in _read(f"/proc/{entry}/cmdline").encode():
-            found.append(int(entry))
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and int(entry.name) != os.getpid() and mark in _read(f"{entry}/cmdline"):
+            found.append(int(entry.name))
     return found
 
 
