@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -150,9 +150,11 @@ def is_worker_alive(session: Session, *, silent_s: float, prefix: str = "") -> b
 
 
 def _claimable() -> Select[Job]:
+    # Written out in the statement, so that the index of those that wait serves it.
+    waiting: BindParameter[Any] = bindparam("waiting", CLAIMABLE_STATES, expanding=True, literal_execute=True)
     return (
         select(Job)
-        .where(Job.state.in_(CLAIMABLE_STATES), or_(Job.not_before.is_(None), Job.not_before <= func.now()))
+        .where(Job.state.in_(waiting), or_(Job.not_before.is_(None), Job.not_before <= func.now()))
         .order_by(Job.priority.desc(), Job.number)
     )
 

@@ -114,7 +114,16 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
-    __table_args__ = (Index(None, "tenant", "number"),)
+    __table_args__ = (
+        Index(None, "tenant", "number"),
+        # A claim takes the first of those that wait, however many wait and however many have ended.
+        Index(
+            "ix_jobs_waiting",
+            text("priority DESC"),
+            "number",
+            postgresql_where=text("state IN ('queued', 'recovering')"),
+        ),
+    )
 
 
 class JobEvent(Base):
