@@ -56,10 +56,10 @@ def admit_fork(session: Session, tenant: str, job_id: str, body: ForkCreate, set
     parent = jobs.lock_job(session, tenant, job_id)
     checkpoint = _choose_checkpoint(session, parent, body.checkpoint)
     given = body.model_dump(exclude={"checkpoint", "grader", "config"}, exclude_unset=True)
+    given["training_file"] = body.training_file or parent.training_file
     request = JobCreate.model_validate(
         {
             "model": f"{model_name(parent)}:ckpt-step-{checkpoint.step}",
-            "training_file": parent.training_file,
             "validation_file": parent.validation_file,
             "suffix": parent.suffix,
             "metadata": parent.user_metadata,

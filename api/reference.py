@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from api.document import SCOPES
+from api.examples import EXAMPLES, Answer, Example, read_answers
 from api.main import create_app
 from api.settings import Settings
 from stapo_core import config
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 REFUSED = "400"
+MAX_ANSWER_LINES = 40
 INTRODUCTION = """# The API
 
 Written by `python -m api.reference` from the service's own OpenAPI document; `GET /openapi.json` of a running service
@@ -25,9 +27,26 @@ holds the same, and the fields of a training config besides.
 Send an API key as `Authorization: Bearer <key>`. A key reaches as far as its scopes. Times are seconds since the
 epoch. Every refusal is a problem (RFC 9457) with a stable `code`, a sentence with the remedy, and the dialect's `error`
 member beside it. A POST that creates takes an `Idempotency-Key`. Lists are paged by `after` and `limit`.
+
+In the examples `$STAPO` is the address of a service, `$STAPO_API_KEY` a key, and another `$NAME` the id of what an
+example before has made. In Python `client` is the official client of the dialect, and `stapo` is ours, for what that
+one lacks. All of them are run in the tests; answers are shown with ids, times and digests made constant.
+
+```python
+import os
+from pathlib import Path
+
+from openai import OpenAI
+
+from client.http import Client
+
+client = OpenAI(base_url=os.environ["STAPO"] + "/v1", api_key=os.environ["STAPO_API_KEY"])
+stapo = Client(os.environ["STAPO"], os.environ["STAPO_API_KEY"])
+```
 """
 
 Document = dict[str, Any]
+_EXAMPLES = {example.operation: example for example in EXAMPLES}
 
 
 def read_document() -> Document:
@@ -94,7 +113,43 @@ def _operation(method: str, path: str, operation: Document) -> str:
     for media, content in operation.get("requestBody", {}).get("content", {}).items():
         lines.append(f"Body ({media}): {_type(content['schema'])}\n")
     lines.append("Answers: " + "; ".join(_answers(operation["responses"])) + ".\n")
-    return "\n".join(lines)
+    example = _EXAMPLES.get(operation["operationId"])
+    return "\n".join(lines) + ("\n".join(["", *_example(method, path, operation, example)]) if example else "")
+
+
+def _example(method: str, path: str, operation: Document, example: Example) -> Iterator[str]:
+    yield f"```sh\n{render_curl(method, path, example, is_public=not operation[SCOPES])}\n```\n"
+    if example.python:
+        yield f"```python\n{example.python}\n```\n"
+    answer = read_answers().get(example.operation)
+    if answer is not None and answer.body is not None:
+        yield _shown(answer)
+
+
+def render_curl(method: str, path: str, example: Example, *, is_public: bool) -> str:
+    """The example as a command for a shell."""
+    for name, value in example.path.items():
+        path = path.replace("{" + name + "}", value)
+    query = "&".join(f"{name}={value}" for name, value in example.query.items())
+    parts = [f'curl "$STAPO{path}{"?" + query if query else ""}"']
+    if (method != "get" and example.body is None and example.file is None) or method == "patch":
+        parts[0] += f" -X {method.upper()}"
+    headers = example.headers if is_public else {"Authorization": "Bearer $STAPO_API_KEY", **example.headers}
+    parts += [f'-H "{name}: {value}"' for name, value in headers.items()]
+    if example.file is not None:
+        parts.append(f"-F purpose=fine-tune -F file=@{example.file}")
+    if example.body is not None:
+        parts.append(f"--json @- <<END\n{json.dumps(example.body, indent=2)}\nEND")
+    return " \\\n  ".join(parts)
+
+
+def _shown(answer: Answer) -> str:
+    """The answer, the middle of a long one left out."""
+    is_text = isinstance(answer.body, str)
+    lines = (answer.body.rstrip() if is_text else json.dumps(answer.body, indent=2, ensure_ascii=False)).splitlines()
+    if len(lines) > MAX_ANSWER_LINES:
+        lines = [*lines[: MAX_ANSWER_LINES - 6], "  …", *lines[-5:]]
+    return "\n".join([f"`{answer.status}`\n", "```text" if is_text else "```json", *lines, "```\n"])
 
 
 def _answers(responses: Document) -> Iterator[str]:

@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from api.deps import DatabaseDep, ReaderDep, ViewerDep, admit
-from api.errors import Unprocessable
 from api.lifecycle import JobState
 from api.schemas import Comparison, JobSeries, MetricsPoint
 from api.store import jobs, metrics
@@ -19,7 +18,8 @@ from api.store.metrics import Kind, MetricsFilter
 from api.store.tables import StepMetrics
 
 router = APIRouter(prefix="/v1/fine_tuning", tags=["Watch"])
-MAX_JOBS = 20
+SOME_JOBS = r"^ *[A-Za-z0-9-]+ *(, *[A-Za-z0-9-]+ *){0,19}$"
+SOME_KEYS = r"^ *[^, ]+ *(, *[^, ]+ *)*$"
 KindDep = Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")]
 Keys = Annotated[str | None, Query(description="Metric keys, separated by commas; all when omitted.")]
 
@@ -48,15 +48,15 @@ def download_job_metrics(
 def compare_metrics(
     caller: ReaderDep,
     database: DatabaseDep,
-    jobs_named: Annotated[str, Query(alias="jobs", description="Ids of your jobs, separated by commas; up to 20.")],
-    keys: Annotated[str, Query(description="Metric keys, separated by commas.")],
+    jobs_named: Annotated[
+        str, Query(alias="jobs", pattern=SOME_JOBS, description="Ids of your jobs, separated by commas; up to 20.")
+    ],
+    keys: Annotated[str, Query(pattern=SOME_KEYS, description="Metric keys, separated by commas; at least one.")],
     kind: KindDep = None,
     max_points: Annotated[int, Query(ge=2, le=10_000, description="Thin each job to about so many.")] = 1000,
 ) -> Comparison:
     """The same keys of up to 20 jobs in one answer, thinned so that every spike survives."""
     ids, wanted = list(dict.fromkeys(_split(jobs_named))), _split(keys)
-    if not 1 <= len(ids) <= MAX_JOBS or not wanted:
-        raise Unprocessable(f"Name 1 to {MAX_JOBS} jobs and at least one key.", param="jobs" if wanted else "keys")
     chosen = MetricsFilter(kind=kind, keys=set(wanted))
     series = []
     with database.transaction() as session:

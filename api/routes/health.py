@@ -23,7 +23,11 @@ def check_health() -> Health:
     return Health()
 
 
-@router.get("/readyz", summary="Jobs can be taken and run")
+@router.get(
+    "/readyz",
+    summary="Jobs can be taken and run",
+    responses={503: {"model": Readiness, "description": "Something is missing; the body says what"}},
+)
 def check_readiness(
     response: Response, database: DatabaseDep, dispatcher: DispatcherDep, settings: SettingsDep
 ) -> Readiness:

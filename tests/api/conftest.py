@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 import time
@@ -17,11 +16,11 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import Settings
-from api.store import artifacts, jobs, keys
+from api.store import jobs, keys
 from api.store.database import Database
+from tests.api import population
 from tests.conftest import find_free_port
 
-MODEL = ("config.json", "model.safetensors")
 ROWS = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(10)]
 
 
@@ -49,16 +48,13 @@ class Service:
         body: dict[str, Any] = answer.json()
         return body
 
-    def add_checkpoint(self, job_id: str, step: int, *, final: bool = False, paths: Sequence[str] = MODEL) -> str:
+    def add_checkpoint(
+        self, job_id: str, step: int, *, final: bool = False, paths: Sequence[str] = population.MODEL
+    ) -> str:
         """A published checkpoint of a few bytes, as a worker would leave it; returns its id."""
-        folder = artifacts.folder_path(self.settings.artifacts_dir, job_id, step)
-        for path in paths:
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text("{}")
-        files = [{"path": path, "bytes": 2, "sha256": hashlib.sha256(b"{}").hexdigest()} for path in paths]
         with self.database.transaction() as session:
             job = jobs.lock_job(session, "ours", job_id)
-            return artifacts.add_checkpoint(session, job, step=step, final=final, files=files, metrics={}).id
+            return population.add_checkpoint(self.settings, session, job, step, final=final, paths=paths)
 
     def job_body(self, **changes: Any) -> dict[str, Any]:
         body = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -40,6 +41,7 @@ class Operation:
         return None if self.method in ("GET", "DELETE") else BODIES.get(self.name, {})
 
 
+@cache
 def document() -> dict[str, Any]:
     """The OpenAPI document; it depends on no setting."""
     return create_app(Settings(home=Path("unused"), database_url="unused://", broker_url="unused://")).openapi()

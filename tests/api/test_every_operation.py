@@ -6,16 +6,13 @@ import hashlib
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from fastapi.testclient import TestClient
 
-from api.store import jobs, keys, metrics, rollouts
-from api.store.recordings import index_recording, recording_path
+from api.store import jobs, keys, metrics
 from tests.api.conftest import Service
 from tests.api.operations import OPERATIONS, PUBLIC, Operation
+from tests.api.population import add_rollout
 
 SCOPES = ("jobs:read", "jobs:write", "artifacts:read", "admin")
 NAMES_AN_ID = {"after", "jobs", "validation_file"}
@@ -33,32 +30,15 @@ HOSTILE = (
 )
 
 
-def add_rollout(service: Service, job_id: str) -> None:
-    """One recorded response of two tokens, the second of them silenced."""
-    path = recording_path(service.settings.artifacts_dir, job_id, 1)
-    path.parent.mkdir(parents=True)
-    columns: dict[str, Any] = {"position": np.arange(2), "token_id": np.array([5, 6]), "token": ["a", "b"]}
-    columns |= {name: np.zeros(2, dtype=np.int64) for name in ("prompt_index", "sample_index")}
-    numbers = ["p", "entropy", "advantage", "reward", "grad_norm", "tau_p", "tau_h", "weight", "ratio"]
-    numbers += ["logprob", "old_logprob", "sampler_logprob"]
-    columns |= {name: np.full(2, 0.5, dtype=np.float32) for name in numbers}
-    flags = ("clipped", "positive_advantage", "low_p", "low_h", "scored")
-    columns |= {name: np.ones(2, dtype=bool) for name in flags} | {"masked": np.array([False, True])}
-    columns |= {"prompt": ["x"] * 2, "response": ["ab"] * 2, "finish": ["stop"] * 2}
-    pq.write_table(pa.table(columns), path)
-    with service.database.transaction() as session:
-        rollouts.replace_rollouts(session, jobs.lock_job(session, "ours", job_id), 1, index_recording(path))
-
-
 @pytest.fixture
 def ids(service: Service) -> dict[str, str]:
     """One of everything that has an id, all of it ours."""
     job = service.create_job()
     checkpoint_id = service.add_checkpoint(job["id"], 1, final=True)
-    add_rollout(service, job["id"])
     path = f"/v1/fine_tuning/jobs/{job['id']}"
     with service.database.transaction() as session:
         row = jobs.lock_job(session, "ours", job["id"])
+        add_rollout(service.settings, session, row)
         metrics.add_metrics(session, row, "train", 1, {"a": 1.0}, datetime.now(UTC))
     return {
         "file_id": service.upload()["id"],

@@ -35,6 +35,21 @@ def test_a_key_is_shown_once_and_stored_as_a_hash_alone(service: Service) -> Non
     assert client_of(service, made["key"]).get("/v1/files").status_code == 200
 
 
+def test_a_request_for_a_key_that_is_repeated_makes_one_key_and_keeps_its_text_nowhere(service: Service) -> None:
+    headers = {"Idempotency-Key": "once"}
+    first = service.client.post(KEYS, json={"name": "ci"}, headers=headers)
+    again = service.client.post(KEYS, json={"name": "ci"}, headers=headers)
+    other = service.client.post(KEYS, json={"name": "cd"}, headers=headers)
+    assert [first.status_code, again.status_code, other.status_code] == [201, 409, 422]
+    assert again.json()["code"] == "key_shown_once"
+    assert first.json()["id"] in again.json()["detail"]
+    assert [key["name"] for key in service.client.get(KEYS).json()["data"]].count("ci") == 1
+    with service.database.transaction() as session:
+        kept = session.execute(text("SELECT to_jsonb(idempotency_keys)::text FROM idempotency_keys")).scalars().all()
+    assert len(kept) == 1
+    assert first.json()["key"][12:40] not in kept[0]
+
+
 def test_a_revoked_key_is_refused_from_the_next_request_on(service: Service) -> None:
     made = make_key(service)
     client = client_of(service, made["key"])
