@@ -24,6 +24,11 @@ def main() -> int:
         os.environ.setdefault("COLUMNS", "140")  # tables stay whole in a file
     if asked.command == "gpu":
         return _gpu(asked)
+    if asked.command == "dashboard":
+        from benchmarks import dashboard
+
+        dashboard.main(num_steps=asked.steps or 100_000, num_rounds=asked.rounds or 3, seconds=asked.seconds)
+        return 0
     if asked.verl:
         from benchmarks import oracles_verl
 
@@ -57,7 +62,7 @@ def _gpu(asked: argparse.Namespace) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles", "gpu")
+    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles", "gpu", "dashboard")
     parser.add_argument("command", nargs="?", default="all", choices=commands)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; more than one needs an idle machine")
     parser.add_argument("--size", choices=("tiny", "42m"), help="trainer, diagnostics: one size alone")
@@ -70,6 +75,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="trainer: both sizes and all workloads, half an hour")
     parser.add_argument("--tokens", type=int, default=8192, help="token_stats: the size that ours is measured at")
     parser.add_argument("--naive-tokens", type=int, default=512, help="token_stats: the size that both are measured at")
+    parser.add_argument("--seconds", type=int, default=30, help="dashboard: how long CPU is counted")
     parser.add_argument("--verl", action="store_true", help="oracles: against verl alone, in an environment of its own")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="gpu: cpu needs --small")
     parser.add_argument("--small", action="store_true", help="gpu: toy sizes, to try the code out")
