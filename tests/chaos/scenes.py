@@ -1,0 +1,213 @@
+"""Single faults with a stage of their own: a full disk, a broker gone for good, a database that is away for long.
+
+A scene starts from a running site, does one thing at one moment, and returns what it found and what was broken.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy import select
+
+from api.lifecycle import TERMINAL, JobState
+from api.store import artifacts
+from api.store.tables import Checkpoint, Job, JobEvent
+from stapo_core.folders import Rejected, verify
+from stapo_core.spool import is_storage_full
+from tests.chaos import verdict
+from tests.chaos.faults import Fault, Hand
+from tests.chaos.site import Site
+
+PATIENCE_S = 120.0
+
+
+@dataclass
+class Scene:
+    """What a scene showed, a line for each point of it."""
+
+    lines: list[str] = field(default_factory=list)
+    breaches: list[str] = field(default_factory=list)
+
+
+def wait_until(site: Site, is_so: Callable[[dict[str, Job]], bool], *, patience_s: float = PATIENCE_S) -> bool:
+    """Whether the rows came to be so, with everything that dies started again meanwhile."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        site.revive()
+        if is_so(site.jobs()):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def have_ended(rows: dict[str, Job]) -> bool:
+    """Whether no job is left to do."""
+    return bool(rows) and all(job.state in TERMINAL for job in rows.values())
+
+
+# --- a full disk ----------------------------------------------------------------------------------------------------
+
+FULL_AT = {
+    "a checkpoint written aside": Fault("checkpoint_drafted", "raise ENOSPC"),
+    "a checkpoint written aside, over the quota": Fault("checkpoint_drafted", "raise EDQUOT"),
+    "a checkpoint before its rename": Fault("checkpoint_synced", "raise ENOSPC"),
+    "the word that a checkpoint is whole": Fault("checkpoint_renamed", "raise ENOSPC"),
+    "an old checkpoint's removal": Fault("pruning", "raise ENOSPC"),
+    "a step's event": Fault("updated", "raise ENOSPC"),
+    "the start of an attempt": Fault("spawning", "raise ENOSPC @2"),
+    "the publication of a checkpoint": Fault("publishing", "raise ENOSPC @2"),
+}
+
+
+def fill_the_disk(site: Site) -> Scene:
+    """A disk that is full at each of ten writes: the job pauses, keeps its checkpoint and goes on by one call."""
+    scene, hand = Scene(), Hand(site, random.Random(0))
+    for point, fault in FULL_AT.items():
+        job_id = site.create_job(num_steps=30, checkpoint_every=3)
+        wait_until(site, lambda rows, job_id=job_id: rows[job_id].step >= 4)  # type: ignore[misc]
+        hand.arm(fault)
+        if fault.phase == "spawning":
+            _kill_trainer(site, job_id)
+            _wait_for_second_start(site, job_id)
+        _expect_pause(site, scene, job_id, point)
+        hand.disarm(fault)
+        _expect_the_rest(site, scene, job_id, point)
+    for point, limit in {"any byte of a trainer's": 1, "a trainer's file beyond 3,000 bytes": 3000}.items():
+        job_id = site.create_job(num_steps=30, checkpoint_every=3)
+        wait_until(site, lambda rows, job_id=job_id: rows[job_id].step >= 4)  # type: ignore[misc]
+        pid = site.trainer_of(job_id)
+        if pid is not None:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        _expect_pause(site, scene, job_id, point)
+        _expect_the_rest(site, scene, job_id, point)
+    scene.breaches += verdict.breaches(site, [], [], [])
+    return scene
+
+
+def fill_a_small_disk(site: Site, sizes: list[int]) -> Scene:
+    """Run directories on a tmpfs of 1 MiB that is filled, but for so many bytes, while a job runs. Wants root."""
+    scene = Scene()
+    runs = site.home / "runs"
+    runs.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(runs)], check=True)
+    try:
+        for size in sizes:
+            job_id = site.create_job(num_steps=60, checkpoint_every=3)
+            wait_until(site, lambda rows, job_id=job_id: rows[job_id].step >= 4)  # type: ignore[misc]
+            filler = runs / "filler"
+            _fill(filler, spare=size)
+            point = f"a tmpfs with {size:,} bytes left"
+            _expect_pause(site, scene, job_id, point)
+            filler.unlink()
+            _expect_the_rest(site, scene, job_id, point)
+        scene.breaches += verdict.breaches(site, [], [], [])
+    finally:
+        subprocess.run(["umount", "--lazy", str(runs)], check=True)
+    return scene
+
+
+def _fill(path: Path, *, spare: int) -> None:
+    with path.open("wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(b"\0" * 4096)
+        except OSError as error:
+            if not is_storage_full(error):
+                raise
+        os.truncate(path, max(0, file.tell() - spare))
+
+
+def _kill_trainer(site: Site, job_id: str) -> None:
+    pid = site.trainer_of(job_id)
+    if pid is not None:
+        os.kill(pid, 9)
+
+
+def _wait_for_second_start(site: Site, job_id: str) -> None:
+    """The first start after the arming is let through: the point is the one after."""
+    wait_until(site, lambda rows: rows[job_id].fence >= 2 and rows[job_id].state == JobState.RUNNING)
+    _kill_trainer(site, job_id)
+
+
+def _expect_pause(site: Site, scene: Scene, job_id: str, point: str) -> None:
+    wait_until(site, lambda rows: rows[job_id].state in {JobState.PAUSED, *TERMINAL}, patience_s=60.0)
+    with site.database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        newest = session.scalars(
+            select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc()).limit(1)
+        ).one_or_none()
+        told = session.scalars(
+            select(JobEvent.message).where(JobEvent.job_id == job_id).order_by(JobEvent.seq.desc()).limit(1)
+        ).one()
+    is_paused = (job.state, job.stop_reason) == (JobState.PAUSED, "storage_full") and "storage_full" in told
+    try:
+        step = verify(artifacts.folder_path(site.home / "artifacts", job_id, newest.step)).step if newest else None
+    except Rejected as rejection:
+        step = None
+        scene.breaches.append(f"{point}: the last checkpoint is not whole: {rejection}")
+    if not is_paused or step is None:
+        scene.breaches.append(f"{point}: {job.state} ({job.stop_reason}), checkpoint of step {step}: {told}")
+    scene.lines.append(
+        f"{point}: {job.state} ({job.stop_reason}) after step {job.step}, checkpoint of step {step} whole"
+    )
+
+
+def _expect_the_rest(site: Site, scene: Scene, job_id: str, point: str) -> None:
+    site.client.resume_job(job_id)
+    if not wait_until(site, lambda rows: rows[job_id].state == JobState.SUCCEEDED, patience_s=60.0):
+        scene.breaches.append(f"{point}: resumed, and it is {site.jobs()[job_id].state}")
+
+
+# --- servers that are away ------------------------------------------------------------------------------------------
+
+
+def lose_the_broker(site: Site, *, num_jobs: int) -> Scene:
+    """Valkey goes for good while jobs run and wait; more jobs come afterwards."""
+    ids = [site.create_job(num_steps=60) for _ in range(num_jobs - 2)]
+    wait_until(site, lambda rows: any(job.step >= 3 for job in rows.values()))
+    broker = site.processes["valkey"]
+    broker.is_held_down = True
+    site.valkey.process.kill()
+    site.valkey.process.wait()
+    ids += [site.create_job(num_steps=60) for _ in range(2)]
+    wait_until(site, have_ended)
+    ended = sum(job.state == JobState.SUCCEEDED for job in site.jobs().values())
+    broker.is_held_down = False
+    line = f"the broker gone for good during {num_jobs} jobs: {ended} of {num_jobs} finished"
+    return Scene([line], verdict.breaches(site, ids, [], []))
+
+
+def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
+    """Postgres is away in mid-job, stopped or frozen: no step is lost, and the same attempt goes on."""
+    steps = int((away_s + 12.0) / 0.03)
+    job_id = site.create_job(num_steps=steps, checkpoint_every=20)
+    wait_until(site, lambda rows: rows[job_id].step >= 10)
+    before, pid = site.jobs()[job_id], site.trainer_of(job_id)
+    spool = site.home / "runs" / job_id / "events.jsonl"
+    size = spool.stat().st_size
+    process = site.processes["postgres"]
+    process.is_held_down = True
+    if how == "stopped":
+        site.postgres.stop()
+        time.sleep(away_s)
+    else:
+        Hand(site, random.Random(0)).strike(Fault("postgres", "freeze"))
+    grown, is_same_trainer = spool.stat().st_size - size, site.trainer_of(job_id) == pid
+    process.is_held_down = False
+    wait_until(site, have_ended, patience_s=away_s + PATIENCE_S)
+    after = site.jobs()[job_id]
+    scene = Scene(breaches=verdict.breaches(site, [job_id], [], []))
+    if after.fence != before.fence or not is_same_trainer or grown == 0:
+        scene.breaches.append(f"attempt {before.fence} became {after.fence}; the spool grew by {grown} bytes meanwhile")
+    scene.lines.append(
+        f"the database {how} for {away_s:.0f} s in mid-job: {after.state} at step {after.step} of {after.num_steps}, "
+        f"attempt {after.fence}, {grown:,} bytes told meanwhile"
+    )
+    return scene
