@@ -47,7 +47,7 @@ def decode(data: Any, depth: int = 0) -> Any:
     ((kind, held),) = data.items()
     try:
         return _build(kind, held, depth + 1)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, LookupError) as error:
         raise NotPlain(f"no {kind}: {error}") from error
 
 

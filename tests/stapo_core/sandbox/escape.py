@@ -17,6 +17,7 @@ from pathlib import Path
 
 from stapo_core.sandbox.host import Program, Sandbox
 from tests.stapo_core.sandbox import files, kernels, processes
+from tests.stapo_core.sandbox.bombs import BOMBS
 from tests.stapo_core.sandbox.prelude import PRELUDE
 from tests.stapo_core.sandbox.world import World, kill_survivors
 
@@ -52,6 +53,13 @@ def main(user: str) -> None:
                 free = _run_free(world, source)
                 world.mend()
             report[name] = {"caged": caged, "free": free}
+        for name, (endings, bomb) in BOMBS.items():
+            outcome = sandbox.run(Program(PRELUDE + bomb, timeout_s=0.7, name="__main__"))
+            harm = world.damages(outcome.stdout, mark="nothing bears this mark")
+            harm += [] if outcome.ended in endings else [outcome.ended]
+            harm += ["took too much memory"] if outcome.memory_bytes > 2 * 2**30 else []
+            left = sandbox.run(Program("import os\nprint(os.listdir())", timeout_s=5.0)).stdout
+            report[name] = {"caged": harm + ([] if left == "[]\n" else [left]), "free": []}
     finally:
         world.end()
         sandbox.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.stapo_core.sandbox.accounts import start, users
+from tests.stapo_core.sandbox.bombs import BOMBS
 from tests.stapo_core.sandbox.escape import DEPENDS_ON_THE_KERNEL, PROBES, is_harmful
 
 Report = dict[str, dict[str, list[str]]]
@@ -33,6 +34,14 @@ def test_a_probe_does_no_harm_but_for_the_cage(reports: dict[str, Report], probe
     assert found["caged"] == []
     if is_harmful(probe, user) and probe not in DEPENDS_ON_THE_KERNEL:
         assert found["free"] != []
+
+
+@pytest.mark.parametrize("user", users())
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_program_that_wants_too_much_ends_and_leaves_nothing(
+    reports: dict[str, Report], bomb: str, user: str
+) -> None:
+    assert reports[user][bomb]["caged"] == []
 
 
 @pytest.mark.parametrize("user", users())
