@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -15,6 +15,7 @@ from api.dispatch import Dispatcher
 from api.document import complete_document
 from api.grading import GraderDesk
 from api.instruments import Instruments, Meter
+from api.keyring import Keyring
 from api.problems import RESPONSES, install_problems
 from api.rates import Rates
 from api.relay import Relay
@@ -37,6 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.settings = settings
     app.state.rates = Rates(settings)
+    app.state.keyring = Keyring()
     app.state.instruments = Instruments()
     app.state.grader_desk = GraderDesk(allows_user_code=settings.allows_user_code)
     install_problems(app, max_upload_bytes=settings.max_upload_bytes)
@@ -66,9 +68,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     running = [asyncio.create_task(each.run()) for each in (streams, relay)]
     yield
     for each in running:
-        each.cancel()
-        with suppress(asyncio.CancelledError):
-            await each
+        while not each.done():  # a cancellation that meets a library's own timeout may be lost in it
+            each.cancel()
+            await asyncio.wait([each], timeout=1.0)
     await asyncio.to_thread(dispatcher.stop)
     database.close()
 
