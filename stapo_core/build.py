@@ -67,8 +67,8 @@ def build(
     record_every = config.train.record_rollouts_every if ranks.rank == 0 else 0
     recorder = Recorder(run_dir, learner.policy.tokenizer, every=record_every)
     report = Report(spool, recorder)
-    sampler = RankedSampler(_sampler(learner.policy, config, should_stop), ranks)
     grading = _training_grading(config.train, pool, report, ranks, is_fresh=saved is None)
+    sampler = _sampler(learner.policy, config, should_stop, grading, ranks)
     evaluator = Evaluator(
         problems.held_out,
         sampler=sampler,
@@ -163,7 +163,9 @@ def _learner(
     return learner
 
 
-def _sampler(policy: Policy, config: RunConfig, should_stop: Callable[[], bool]) -> TransformersSampler:
+def _sampler(
+    policy: Policy, config: RunConfig, should_stop: Callable[[], bool], grading: Grading, ranks: Ranks
+) -> RankedSampler:
     """In float32 the sampler reads the policy's own module; in bfloat16 it holds a copy in that precision."""
     model = policy.model
     if policy.dtype != torch.float32:
@@ -173,9 +175,10 @@ def _sampler(policy: Policy, config: RunConfig, should_stop: Callable[[], bool])
         policy.tokenizer,
         max_response_tokens=config.train.sampling.max_response_tokens,
         should_stop=should_stop,
+        on_response=grading.begin if ranks.rank == 0 else None,  # rank 0 judges for all, and begins with its own
     )
     sampler.load(policy.weights(), version=0)
-    return sampler
+    return RankedSampler(sampler, ranks)
 
 
 def _refill(config: RunConfig, prompts: list[Prompt], sampler: Sampler, grading: Grading, report: Report) -> Refill:

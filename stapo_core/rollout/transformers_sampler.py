@@ -25,6 +25,8 @@ from stapo_core.rollout.stop_strings import StopStrings
 
 _Choose: TypeAlias = Callable[[Tensor, Tensor], Drawn]
 """Logits and the rows they belong to -> what was drawn."""
+_Tell: TypeAlias = Callable[[int, Tensor], None]
+"""The row of a response that has ended, and its tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,8 @@ class TransformersSampler:
 
     `max_batch_tokens` bounds the tokens, prompts and room for responses included, whose keys and values are held
     at a time; a single response is drawn even if it alone exceeds it. `decoders` are made for the weights of every
-    call anew unless they are given, which is for weights that never change.
+    call anew unless they are given, which is for weights that never change. `on_response` gets the prompt and the text
+    of a response as soon as it ends, while others are still drawn; those that are cut at the limit are not told.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class TransformersSampler:
         max_batch_tokens: int = 131_072,
         decoders: Callable[[], Decoder] | None = None,
         watch: Watcher | None = None,
+        on_response: Callable[[Prompt, str], None] | None = None,
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
@@ -74,6 +78,7 @@ class TransformersSampler:
         self._max_batch_tokens = max_batch_tokens
         self._decoders = decoders
         self._watch = watch
+        self._on_response = on_response
         self._end_ids = _end_ids(model, tokenizer)
 
     def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
@@ -124,9 +129,16 @@ class TransformersSampler:
         choose = _choose(UniformStreams([row.seed for row in rows]), draw)
         if self._watch is not None:
             choose = _watched(choose, self._watch, [row.number for row in rows])
-        return self._decode(decoder, logits[origins], choose, stops)
+        return self._decode(decoder, logits[origins], choose, stops, self._tell(rows, stops))
 
-    def _decode(self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings) -> _Tokens:
+    def _tell(self, rows: Sequence[_Row], stops: StopStrings) -> _Tell:
+        """Tells whoever listens of a response that has ended."""
+        on_response = self._on_response
+        if on_response is None:
+            return lambda row, token_ids: None
+        return lambda row, token_ids: on_response(rows[row].prompt, stops.cut(self._texts([token_ids])[0]))
+
+    def _decode(self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings, tell: _Tell) -> _Tokens:
         shape = (len(logits), self._max_response_tokens)
         token_ids = torch.zeros(shape, dtype=torch.int64, device=logits.device)
         logprobs, entropies = torch.zeros(shape, device=logits.device), torch.zeros(shape, device=logits.device)
@@ -143,6 +155,7 @@ class TransformersSampler:
             ended = torch.isin(drawn.token_ids, ends).cpu() | stops.found(token_ids[on_device, : step + 1])
             for row in alive[ended].tolist():
                 lengths[row], finishes[row] = step + 1, "stop"
+                tell(row, token_ids[row, : step + 1])
             if bool(ended.all()) or step + 1 == self._max_response_tokens:
                 break
             self._check_stop()
@@ -157,7 +170,7 @@ class TransformersSampler:
 
     def _responses(self, drawn: _Tokens, stops: StopStrings) -> Iterator[Response]:
         kept = [ids[:length] for ids, length in zip(drawn.token_ids, drawn.lengths, strict=True)]
-        texts = self._tokenizer.batch_decode(kept, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        texts = self._texts(kept)
         for row, (length, finish) in enumerate(zip(drawn.lengths, drawn.finishes, strict=True)):
             yield Response(
                 token_ids=kept[row].clone(),
@@ -166,6 +179,12 @@ class TransformersSampler:
                 text=stops.cut(texts[row]),
                 finish=finish,
             )
+
+    def _texts(self, token_ids: Sequence[Tensor]) -> list[str]:
+        texts: list[str] = self._tokenizer.batch_decode(
+            token_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return texts
 
     def _check_stop(self) -> None:
         if self._should_stop():

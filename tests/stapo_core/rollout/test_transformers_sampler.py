@@ -153,6 +153,25 @@ def test_a_stop_string_ends_a_response_and_is_cut_from_its_text() -> None:
     assert num_stopped > 4
 
 
+def test_each_response_that_ends_is_told_at_once_as_it_will_be_given_back() -> None:
+    told: list[tuple[int, str]] = []
+    drawer = TransformersSampler(
+        make_model("qwen3"),
+        make_tokenizer(),
+        max_response_tokens=24,
+        on_response=lambda prompt, text: told.append((prompt.index, text)),
+    )
+    groups = drawer.sample(make_prompts(5, 8), Draw(3, 0, 32, 1.0, stop=("t7 t",)))
+    drawn = [(group.prompt.index, response) for group in groups for response in group.responses]
+    ended = [(index, response.text) for index, response in drawn if response.finish == "stop"]
+    assert 10 < len(ended) < len(drawn)
+    assert Counter(told) == Counter(ended)
+    first_of = {text: place for place, (_, text) in reversed(list(enumerate(told)))}
+    tokens = [len(response.token_ids) for index, response in drawn if response.finish == "stop"]
+    by_length = sorted(zip(tokens, (text for _, text in ended), strict=True))
+    assert first_of[by_length[0][1]] < first_of[by_length[-1][1]]  # the short ones were not held back
+
+
 def test_should_stop_is_heard_between_two_tokens() -> None:
     asked = count()
     drawer = TransformersSampler(
