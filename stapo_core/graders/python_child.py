@@ -24,9 +24,13 @@ def make_judge(settings: dict[str, Any]) -> Judge:
         (answer,) = outcome.answers[:1]
         if answer.raised is not None:
             raise Unjudgeable(answer.raised)
-        if isinstance(answer.value, int | float) and math.isfinite(answer.value):
-            return float(answer.value)
-        raise Unjudgeable("not_a_number")
+        try:
+            reward = float(answer.value) if isinstance(answer.value, int | float) else math.nan
+        except OverflowError:
+            reward = math.inf
+        if not math.isfinite(reward):
+            raise Unjudgeable("not_a_number")
+        return reward
 
     return judge
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import shutil
 import socket
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from stapo_core.sandbox import landlock, plain, seccomp
+from stapo_core.sandbox.zygote import STOP
 
 MAX_SOURCE_BYTES = 256_000
 MAX_TIMEOUT_S = 120.0
@@ -31,6 +33,7 @@ Ending: TypeAlias = Literal["by_itself", "timeout", "threads", "disk", "output"]
 _FIRST_UID, _NUM_UIDS = 61184, 4336  # the range that systemd hands out to services for their lifetime
 _START_S, _GRACE_S = 60.0, 15.0
 _ROOM = 65536
+_UNUSUAL = re.compile(r"[^A-Za-z0-9_]")
 _BOOT = (
     "import sys; sys.path.append(sys.argv.pop()); from stapo_core.sandbox import zygote; sys.path.pop(); zygote.main()"
 )
@@ -256,7 +259,7 @@ class _Exchange:
             self._close(descriptor)
         if is_too_much and not self._is_too_much:
             self._is_too_much = True
-            control.send(b"stop")
+            control.send(STOP)
 
     def _close(self, *descriptors: int) -> None:
         for descriptor in descriptors:
@@ -269,7 +272,7 @@ def _read(answered: bytes) -> tuple[str | None, tuple[Answer, ...]]:
     lines = answered.split(b"\n")[:-1]
     answers = [_read_answer(line) for line in lines]
     if not answers:
-        return "nothing", ()
+        return "no_answer", ()
     return answers[0].raised, tuple(answers[1:])
 
 
@@ -277,7 +280,7 @@ def _read_answer(line: bytes) -> Answer:
     try:
         said = json.loads(line)
         if isinstance(raised := said.get("raised"), str):
-            return Answer(raised="".join(filter(str.isalnum, raised))[:40] or "nameless")
+            return Answer(raised=_UNUSUAL.sub("", raised)[:40] or "nameless")
         return Answer(plain.decode(said.get("value")))
     except (ValueError, AttributeError, RecursionError):
         return Answer(raised="unreadable")

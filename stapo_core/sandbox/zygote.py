@@ -23,6 +23,7 @@ from stapo_core.sandbox.landlock import Ruleset
 
 MAX_DISK_BYTES = 64 * 2**20
 MAX_ENTRIES = 1000
+STOP = b"stop"
 _CONTROL = 0
 _LOOK_EVERY_S = 0.05
 _ROOM = 65536
@@ -72,9 +73,10 @@ def main() -> None:
         return
     keep = _pass_through(doors)
     gc.freeze()
-    control.sendall(json.dumps({"obstacle": None}).encode())
     try:
-        _serve(control, ruleset, keep)
+        with contextlib.suppress(ConnectionError):  # the host is gone
+            control.sendall(json.dumps({"obstacle": None}).encode())
+            _serve(control, ruleset, keep)
     finally:
         _empty()
         with contextlib.suppress(OSError):  # root's temporary folder may be closed to us
@@ -99,6 +101,8 @@ def _serve(control: socket.socket, ruleset: Ruleset, keep: list[int]) -> None:
         message, passed, _, _ = socket.recv_fds(control, _ROOM, 5)
         if not message:
             return
+        if message == STOP:  # it crossed with the word that the child had ended
+            continue
         asked = json.loads(message)
         parent = os.getpid()
         started = time.monotonic()
