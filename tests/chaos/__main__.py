@@ -6,71 +6,231 @@ Each command prints its seed, what it did and what it found; its exit code is 1 
 from __future__ import annotations
 
 import argparse
+import os
 import random
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tests.chaos.site import Shape, running_site
+from client.servers import start_postgres
+from tests.chaos import claims, crashes, interruptions, scenes, supervisor, times
+from tests.chaos.faults import AGAINST, Fault, plan
+from tests.chaos.site import QUICK, Shape, running_site
 from tests.chaos.storm import Report, Storm
 
 CONSOLE = Console()
+PATIENT = QUICK | {"STALL_S": "300", "MAX_ATTEMPTS": "500"}
+SMALL_DISK = [0, 500, 1000, 2000, 3000, 4000, 6000, 9000, 13000, 20000]
 
 
-def storm(arguments: Sequence[str]) -> int:
+def storm(options: argparse.Namespace) -> list[str]:
     """Faults at every place and from every side, at once."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos storm", description=storm.__doc__)
-    parser.add_argument("--faults", type=int, default=220, help="how many, at least")
-    parser.add_argument("--per-phase", type=int, default=0, help="how many in each phase, at least")
-    parser.add_argument("--seed", type=int, default=None, help="replays the faults of an earlier storm")
-    parser.add_argument("--without", default="", choices=["", "fence", "rename", "truncation"], help="remove a guard")
-    options = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
-    report = blow(seed, options.faults, per_phase=options.per_phase, without=options.without)
-    show(report, without=options.without)
-    return 1 if report.breaches else 0
+    seed = options.seed
+    report = _blow(plan(options.faults, seed=seed, per_phase=options.per_phase), Shape(without=options.without), seed)
+    _show(report)
+    return report.breaches
 
 
-def blow(seed: int, num_faults: int, *, per_phase: int = 0, without: str = "") -> Report:
-    """One storm over a site of its own."""
-    CONSOLE.print(f"seed {seed}" + (f", without the {without}" if without else ""))
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with running_site(Shape(without=without)) as site, Progress(*columns, console=CONSOLE) as progress:
-        task = progress.add_task("faults", total=num_faults)
-        return Storm(site, seed=seed, num_faults=num_faults, per_phase=per_phase).run(
-            lambda done, total: progress.update(task, completed=done, total=total)
+def controls(options: argparse.Namespace) -> list[str]:
+    """The same harness with a guard removed: it must find what the guard prevents."""
+    unnoticed = []
+    for guard, faults in AGAINST.items():
+        report = _blow(faults, Shape(num_workers=2, without=guard), options.seed)
+        noticed = f"{len(report.breaches)} breaches, first: {report.breaches[0]}" if report.breaches else "NOTHING"
+        _say(f"without the {guard}: {report.num_faults} faults, noticed: {noticed}")
+        unnoticed += [] if report.breaches else [f"without the {guard} nothing was noticed"]
+    return unnoticed
+
+
+def disk(options: argparse.Namespace) -> list[str]:
+    """A full disk at each of ten writes; as root also on a real small disk."""
+    with running_site() as site:
+        scene = scenes.fill_the_disk(site)
+    if options.small_disk:
+        with running_site() as site:
+            small = scenes.fill_a_small_disk(site, SMALL_DISK)
+        scene.lines += small.lines
+        scene.breaches += small.breaches
+    return _tell(scene)
+
+
+def outages(options: argparse.Namespace) -> list[str]:
+    """The broker gone for good, the database away."""
+    with running_site() as site:
+        found = [
+            scenes.lose_the_broker(site, num_jobs=10),
+            scenes.lose_the_database(site, away_s=options.away_s, how="stopped"),
+            scenes.lose_the_database(site, away_s=4.5, how="frozen"),
+        ]
+    return [breach for scene in found for breach in _tell(scene)]
+
+
+def race(options: argparse.Namespace) -> list[str]:
+    """Thirty-two claimers, and attempts that are broken off at random."""
+    with _postgres() as url, _progress("settled", options.jobs) as step:
+        found = claims.race(url, num_jobs=options.jobs, seed=options.seed, on_progress=lambda n: step(n, options.jobs))
+    p50, p95, p99 = (1000 * found.latency_s(share) for share in (0.5, 0.95, 0.99))
+    broken_off = ", ".join(f"{number} {how}" for how, number in sorted(found.aborted.items()))
+    _say(
+        f"seed {options.seed}: {claims.NUM_CLAIMERS} claimers, {found.num_jobs:,} jobs, {len(found.claims):,} claims "
+        f"(broken off: {broken_off}): {found.num_doubled} doubled, {found.num_lost} lost; "
+        f"a claim took p50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms, all of them at once"
+    )
+    return [f"{found.num_doubled} doubled, {found.num_lost} lost"] if found.num_doubled or found.num_lost else []
+
+
+def states(options: argparse.Namespace) -> list[str]:
+    """Every state in which a crash may leave a disk while checkpoints are written."""
+    with _progress("changes", 1) as step:
+        found = crashes.explore(seed=options.seed, per_prefix=options.per_change, on_progress=step)
+    _say(f"seed {options.seed}: {found.num_states:,} crash states after {found.num_changes} changes of the disk; ")
+    _say(f"  the newest whole checkpoint was found in all but {len(found.breaches)}")
+    return found.breaches
+
+
+def recovery(options: argparse.Namespace) -> list[str]:
+    """Times at the product's defaults, by events."""
+    with running_site(Shape(slots=2, settings={})) as site:
+        found = times.measure(site, crashes=options.crashes, rounds=options.rounds, on_progress=_say)
+    for line in found.lines():
+        _say(line)
+    return found.breaches
+
+
+def resume(options: argparse.Namespace) -> list[str]:
+    """A real job killed in each of its steps, compared bit for bit with one that was left alone."""
+    number = options.steps
+    shape = Shape(num_workers=1, slots=1, trainer="real", settings=PATIENT)
+    with running_site(shape) as site, _progress("kills", number) as step:
+        found = interruptions.interrupt_every_step(site, num_steps=number, on_progress=lambda n: step(n, number))
+    cut = f"cut by kill -9 in {len(found.cut_in)} of {number} steps, {found.num_attempts} attempts"
+    _say(f"{cut}: {found.num_equal}/{number} steps equal in weights, optimizer, RNG, counters and metrics, bit for bit")
+    uncut = sorted(set(range(1, number + 1)) - found.cut_in)
+    return [f"step {step}: {differing}" for step, differing in found.differences.items()] + (
+        [f"not cut in the steps {uncut}"] if uncut else []
+    )
+
+
+def supervisors(options: argparse.Namespace) -> list[str]:
+    """`stapo up` killed at random moments of one job."""
+    with _progress("supervisors", options.kills) as step:
+        breaches = supervisor.kill_supervisors(
+            rounds=options.kills, seed=options.seed, on_progress=lambda n: step(n, options.kills)
         )
+    _say(f"seed {options.seed}: {options.kills} supervisors killed in mid-job: {len(breaches)} breaches")
+    return breaches
 
 
-def show(report: Report, *, without: str = "") -> None:
-    """The phases with their counts, the ends, the breaches."""
-    table = Table("phase", "faults", title=f"storm {report.seed}", title_justify="left")
+def gate(options: argparse.Namespace) -> list[str]:
+    """What every change must pass, in some minutes."""
+    options.faults, options.jobs, options.per_change = 210, 500, 40
+    return _all([storm, controls, disk, outages, race, states], options)
+
+
+def release(options: argparse.Namespace) -> list[str]:
+    """The figures of a release."""
+    options.faults, options.per_phase, options.away_s, options.small_disk = 1000, 25, 600.0, os.geteuid() == 0
+    parts = [storm, controls, disk, race, states, resume, recovery, supervisors, outages]
+    return _all(parts, options)
+
+
+Command = Callable[[argparse.Namespace], list[str]]
+COMMANDS: dict[str, Command] = {
+    each.__name__: each
+    for each in (storm, controls, disk, outages, race, states, recovery, resume, supervisors, gate, release)
+}
+
+
+def _all(parts: Sequence[Command], options: argparse.Namespace) -> list[str]:
+    breaches = []
+    for part in parts:
+        CONSOLE.rule(part.__name__, align="left")
+        breaches += [f"{part.__name__}: {breach}" for breach in part(options)]
+    return breaches
+
+
+def _blow(faults: list[Fault], shape: Shape, seed: int) -> Report:
+    with running_site(shape) as site, _progress("faults", len(faults)) as step:
+        return Storm(site, faults, seed=seed).run(step)
+
+
+def _show(report: Report) -> None:
+    """The phases with their counts, and the ends."""
+    table = Table("phase", "faults")
     for phase, number in sorted(report.hits.items()):
         table.add_row(phase, str(number))
     CONSOLE.print(table)
     ends = ", ".join(f"{number} {state}" for state, number in sorted(report.ends.items()))
-    CONSOLE.print(
+    _say(
         f"seed {report.seed}: {report.num_faults} faults over {len(report.hits)} phases in {report.took_s:.0f} s; "
         f"{report.ends.total()} jobs ({ends}), {report.num_attempts} attempts, {report.num_steps} steps; "
-        f"{len(report.breaches)} breaches"
+        f"{len(report.breaches)} lost, doubled or mixed steps or other breaches"
     )
-    for breach in report.breaches[:20]:
-        CONSOLE.print(f"  {breach}", markup=False)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {"storm": storm}
+def _tell(scene: scenes.Scene) -> list[str]:
+    for line in scene.lines:
+        _say(line)
+    return scene.breaches
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def _say(line: str) -> None:
+    CONSOLE.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _progress(what: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=CONSOLE) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _postgres() -> Iterator[str]:
+    """A database at the newest schema, on a server of its own."""
+    with tempfile.TemporaryDirectory(prefix="stapo-chaos-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o711)
+        server = start_postgres(Path(folder))
+        try:
+            settings = {"STAPO_HOME": folder, "STAPO_DATABASE_URL": server.url, "STAPO_BROKER_URL": "redis://unused"}
+            subprocess.run([sys.executable, "-m", "api.store.migrate"], env=os.environ | settings, check=True)
+            yield server.url
+        finally:
+            server.stop()
+
+
+def main(arguments: list[str] | None = None) -> int:
     """Runs the command that is named."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("command", choices=COMMANDS)
-    parser.add_argument("options", nargs=argparse.REMAINDER)
+    told = "; ".join(f"{name}: {(command.__doc__ or '').rstrip('.')}" for name, command in COMMANDS.items())
+    parser.add_argument("command", choices=COMMANDS, help=told)
+    parser.add_argument("--seed", type=int, help="replays the faults of an earlier run; at random when not given")
+    parser.add_argument("--faults", type=int, default=210, help="storm: how many, at least")
+    parser.add_argument("--per-phase", type=int, default=0, help="storm: how many in each phase, at least")
+    parser.add_argument("--without", default="", choices=["", *AGAINST], help="storm: remove a guard")
+    parser.add_argument("--small-disk", action="store_true", help="disk: also on a tmpfs of 1 MiB (as root)")
+    parser.add_argument("--away-s", type=float, default=6.0, help="outages: seconds without a database")
+    parser.add_argument("--jobs", type=int, default=10_000, help="race: jobs")
+    parser.add_argument("--per-change", type=int, default=60, help="states: how many after each change, at most")
+    parser.add_argument("--crashes", type=int, default=50, help="recovery: trainers killed, at least")
+    parser.add_argument("--rounds", type=int, default=2, help="recovery: how often every worker is lost and drained")
+    parser.add_argument("--steps", type=int, default=40, help="resume: steps of the job")
+    parser.add_argument("--kills", type=int, default=25, help="supervisors: how many are killed")
     options = parser.parse_args(arguments)
-    return COMMANDS[options.command](options.options)
+    options.seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    breaches = COMMANDS[options.command](options)
+    for breach in breaches[:40]:
+        _say(f"BREACH {breach}")
+    _say(f"seed {options.seed}: {len(breaches)} promises broken")
+    return 1 if breaches else 0
 
 
 if __name__ == "__main__":

@@ -56,11 +56,16 @@ FROM_OUTSIDE: dict[tuple[str, str], int] = {
     ("clock", "jump"): 4,
     ("disk", "limit"): 4,
 }
-NUM_PER_ROUND = sum(AT_PLACES.values()) * len(PLACES) + sum(FROM_OUTSIDE.values())
+AGAINST: dict[str, list[Fault]] = {  # what a site without this guard cannot bear
+    "fence": [Fault("worker", "stop")] * 4,
+    "rename": [Fault("checkpoint_drafted", "kill"), Fault("checkpoint_synced", "kill")] * 2,
+    "truncation": [Fault("checkpoint_drafted", "kill")] * 4,
+}
 
 
-def plan(num_faults: int, source: random.Random, *, per_phase: int = 0) -> list[Fault]:
+def plan(num_faults: int, *, seed: int, per_phase: int = 0) -> list[Fault]:
     """So many faults in random order, every kind in turn, and at least `per_phase` in each phase."""
+    source = random.Random(seed)
     one_round = [Fault(place, action) for place in PLACES for action, n in AT_PLACES.items() for _ in range(n)]
     one_round += [Fault(phase, action) for (phase, action), n in FROM_OUTSIDE.items() for _ in range(n)]
     chosen: list[Fault] = []
@@ -129,7 +134,8 @@ class Hand:
     # --- processes
 
     def _worker(self, action: str) -> bool:
-        return self._hit(self.source.choice(self.site.workers()), action)
+        busy = [worker for worker in self.site.workers() if worker.pid and descendants(worker.pid)]
+        return bool(busy) and self._hit(self.source.choice(busy), action)
 
     def _api(self, action: str) -> bool:
         return self._hit(self.site.processes["api"], action)

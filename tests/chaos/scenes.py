@@ -154,9 +154,8 @@ def _expect_pause(site: Site, scene: Scene, job_id: str, point: str) -> None:
         scene.breaches.append(f"{point}: the last checkpoint is not whole: {rejection}")
     if not is_paused or step is None:
         scene.breaches.append(f"{point}: {job.state} ({job.stop_reason}), checkpoint of step {step}: {told}")
-    scene.lines.append(
-        f"{point}: {job.state} ({job.stop_reason}) after step {job.step}, checkpoint of step {step} whole"
-    )
+    whole = f"checkpoint of step {step} whole"
+    scene.lines.append(f"{point}: {job.state} ({job.stop_reason}) after step {job.step}, {whole}")
 
 
 def _expect_the_rest(site: Site, scene: Scene, job_id: str, point: str) -> None:
@@ -178,7 +177,7 @@ def lose_the_broker(site: Site, *, num_jobs: int) -> Scene:
     site.valkey.process.wait()
     ids += [site.create_job(num_steps=60) for _ in range(2)]
     wait_until(site, have_ended)
-    ended = sum(job.state == JobState.SUCCEEDED for job in site.jobs().values())
+    ended = sum(job.state == JobState.SUCCEEDED for job_id, job in site.jobs().items() if job_id in ids)
     broker.is_held_down = False
     line = f"the broker gone for good during {num_jobs} jobs: {ended} of {num_jobs} finished"
     return Scene([line], verdict.breaches(site, ids, [], []))

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from api.settings import Settings
 from api.store import leases
 from api.store.database import Database, Outage
 from api.store.tables import Job
@@ -35,7 +34,14 @@ from tests.conftest import find_free_port
 
 ROOT = Path(__file__).parents[2]
 NUM_ROWS = 8
-_MAKE_MODEL = """\
+GRADER = {
+    "type": "string_check",
+    "name": "answer",
+    "input": "{{sample.output_text}}",
+    "reference": "{{item.answer}}",
+    "operation": "like",
+}
+MAKE_MODEL = """\
 import sys
 from tests.stapo_core.tiny import make_model, make_tokenizer
 make_model(spread=1.0).save_pretrained(sys.argv[1])
@@ -116,7 +122,7 @@ class Site:
             self._add(f"worker-{number}", lambda name=f"worker-{number}": self._start_worker(name))  # type: ignore[misc]
         self.client = Client(f"http://127.0.0.1:{self.api_port}", (self.home / "api_key").read_text().strip())
         self._wait_until_ready()
-        with self.training_file() as path:
+        with training_file() as path:
             self.file_id = self.client.upload_file(path)["id"]
 
     def stop(self) -> None:
@@ -160,7 +166,7 @@ class Site:
             "method": {
                 "type": "reinforcement",
                 "reinforcement": {
-                    "grader": {"type": "numeric", "reference": "{{item.answer}}"},
+                    "grader": GRADER,
                     "config": config | train,
                 },
             },
@@ -200,16 +206,7 @@ class Site:
             model.mkdir()
             (model / "config.json").write_text("{}")
         else:
-            subprocess.run([sys.executable, "-c", _MAKE_MODEL, str(model)], cwd=ROOT, check=True, capture_output=True)
-
-    @contextlib.contextmanager
-    def training_file(self) -> Iterator[Path]:
-        """Eight sums."""
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "sums.jsonl"
-            rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(NUM_ROWS)]
-            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-            yield path
+            subprocess.run([sys.executable, "-c", MAKE_MODEL, str(model)], cwd=ROOT, check=True, capture_output=True)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + 90.0
@@ -288,9 +285,14 @@ def running_site(shape: Shape | None = None) -> Iterator[Site]:
             site.stop()
 
 
-def settings_of(site: Site) -> Settings:
-    """The settings that the site's processes read."""
-    return Settings(home=site.home, database_url=site.postgres.url, broker_url=site.valkey.url)
+@contextlib.contextmanager
+def training_file() -> Iterator[Path]:
+    """Eight sums."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "sums.jsonl"
+        rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(NUM_ROWS)]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        yield path
 
 
 def descendants(pid: int) -> list[int]:

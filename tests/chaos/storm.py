@@ -20,7 +20,7 @@ from api.store.tables import Job
 from client.http import ClientError
 from stapo_core.failpoints import PLACES
 from tests.chaos import verdict
-from tests.chaos.faults import Fault, Hand, plan
+from tests.chaos.faults import Fault, Hand
 from tests.chaos.site import Site
 
 NUM_JOBS = 8
@@ -54,14 +54,14 @@ class Report:
 class Storm:
     """One storm over one site."""
 
-    def __init__(self, site: Site, *, seed: int, num_faults: int, per_phase: int = 0) -> None:
+    def __init__(self, site: Site, faults: list[Fault], *, seed: int) -> None:
         self.site = site
         self.source = random.Random(seed)
         self.hand = Hand(site, self.source)
-        self.waiting = plan(num_faults, self.source, per_phase=per_phase)
+        self.waiting = list(faults)
         self.report = Report(seed)
         self.num_planned = len(self.waiting)
-        self._armed: dict[Fault, float] = {}
+        self._armed: dict[str, tuple[Fault, float]] = {}
         self._accepted: list[str] = []
         self._asked: list[str] = []  # to be cancelled, by a call whose answer may have been lost
         self._cancelled: list[str] = []
@@ -106,24 +106,24 @@ class Storm:
     def _count(self) -> None:
         for fault in self.hand.delivered():
             self.report.hits[fault.phase] += 1
-            self._armed.pop(fault, None)
+            self._armed.pop(fault.phase, None)
 
     def _arm_or_strike(self) -> None:
         now = time.monotonic()
-        for fault, since in list(self._armed.items()):
+        for late, since in list(self._armed.values()):
             if now - since > PATIENCE_S:  # nobody came by: another time
-                self.hand.disarm(fault)
-                del self._armed[fault]
-                self.waiting.insert(0, fault)
+                self.hand.disarm(late)
+                del self._armed[late.phase]
+                self.waiting.insert(0, late)
         if not self.waiting or now - self._struck_at < _GAP_S:
             return
         fault = self.waiting[-1]
         if fault.phase not in PLACES:
             self.report.hits[fault.phase] += self.hand.strike(fault) and bool(self.waiting.pop())
             self._struck_at = now
-        elif len(self._armed) < NUM_ARMED and fault.phase not in {armed.phase for armed in self._armed}:
+        elif len(self._armed) < NUM_ARMED and fault.phase not in self._armed:
             self.hand.arm(self.waiting.pop())
-            self._armed[fault] = now
+            self._armed[fault.phase] = (fault, now)
         else:
             self._swap()
 
@@ -134,21 +134,20 @@ class Storm:
 
     def _nudge(self) -> None:
         """Some places are passed only when somebody wants something."""
-        places = {fault.phase for fault in self._armed}
         running = [job_id for job_id, state in self._states.items() if state in _IN_HANDS]
         if time.monotonic() - self._nudged_at < 1.0 or not running:
             return
         self._nudged_at = time.monotonic()
         victim = self.source.choice(running)
-        if "cancelling" in places:
+        if "cancelling" in self._armed:
             self._asked.append(victim)
             if self._ask(lambda: self.site.client.cancel_job(victim)):
                 self._cancelled.append(victim)
-        if "pausing" in places:
+        if "pausing" in self._armed:
             self._ask(lambda: self.site.client.pause_job(self.source.choice(running)))
-        if "draining" in places:
+        if "draining" in self._armed:
             self.hand.strike(Fault("worker", "term"))
-        elif "reaping" in places:
+        elif "reaping" in self._armed:
             self.hand.strike(Fault("both", "kill"))
 
     def _ask(self, call: Callable[[], object]) -> object | None:
