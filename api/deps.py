@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyQuery, HTTPAuthorizationCredentials, HTTPBearer
 
 from api.dispatch import Dispatcher
 from api.errors import Forbidden, NotFound, Unauthorized
 from api.grading import GraderDesk
 from api.instruments import Instruments
+from api.keyring import Keyring
 from api.rates import Rates
 from api.relay import Relay
 from api.settings import Settings
@@ -29,37 +31,37 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 Ticket = Annotated[str | None, Depends(_TICKET)]
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _dispatcher(request: Request) -> Dispatcher:
+async def _dispatcher(request: Request) -> Dispatcher:
     dispatcher: Dispatcher = request.app.state.dispatcher
     return dispatcher
 
 
-def _streams(request: Request) -> Streams:
+async def _streams(request: Request) -> Streams:
     streams: Streams = request.app.state.streams
     return streams
 
 
-def _instruments(request: Request) -> Instruments:
+async def _instruments(request: Request) -> Instruments:
     instruments: Instruments = request.app.state.instruments
     return instruments
 
 
-def _grader_desk(request: Request) -> GraderDesk:
+async def _grader_desk(request: Request) -> GraderDesk:
     desk: GraderDesk = request.app.state.grader_desk
     return desk
 
 
-def _relay(request: Request) -> Relay:
+async def _relay(request: Request) -> Relay:
     relay: Relay = request.app.state.relay
     return relay
 
@@ -73,7 +75,7 @@ StreamsDep = Annotated[Streams, Depends(_streams)]
 RelayDep = Annotated[Relay, Depends(_relay)]
 
 
-def _rates(request: Request) -> Rates:
+async def _rates(request: Request) -> Rates:
     rates: Rates = request.app.state.rates
     return rates
 
@@ -81,41 +83,61 @@ def _rates(request: Request) -> Rates:
 RatesDep = Annotated[Rates, Depends(_rates)]
 
 
-def _caller(request: Request, database: DatabaseDep, rates: RatesDep, bearer: Bearer) -> Caller:
+async def _keyring(request: Request) -> Keyring:
+    keyring: Keyring = request.app.state.keyring
+    return keyring
+
+
+KeyringDep = Annotated[Keyring, Depends(_keyring)]
+
+
+async def _caller(
+    request: Request, database: DatabaseDep, rates: RatesDep, keyring: KeyringDep, bearer: Bearer
+) -> Caller:
     if bearer is None:
         raise Unauthorized("Send your API key as 'Authorization: Bearer <key>'.", code="missing_api_key")
-    return _identify(request, database, rates, lambda session: keys.find_caller(session, bearer.credentials))
+    return await _identify(request, database, rates, keyring, (bearer.credentials, keys.find_caller))
 
 
-def _viewer(
-    request: Request,
-    database: DatabaseDep,
-    rates: RatesDep,
-    bearer: Bearer,
-    ticket: Ticket,
+async def _viewer(
+    request: Request, database: DatabaseDep, rates: RatesDep, keyring: KeyringDep, bearer: Bearer, ticket: Ticket
 ) -> Caller:
     if ticket is None:
-        return _caller(request, database, rates, bearer)
-    return _identify(request, database, rates, lambda session: keys.find_ticket(session, ticket))
+        return await _caller(request, database, rates, keyring, bearer)
+    return await _identify(request, database, rates, keyring, (ticket, keys.find_ticket))
 
 
-def _identify(request: Request, database: Database, rates: Rates, find: Callable[[Session], Caller]) -> Caller:
-    try:
-        with database.transaction() as session:
-            caller = find(session)
-    except Unauthorized:
-        rates.count_refusal(request.client.host if request.client else "unknown")
-        raise
+async def _identify(
+    request: Request,
+    database: Database,
+    rates: Rates,
+    keyring: Keyring,
+    shown: tuple[str, Callable[[Session, str], Caller]],
+) -> Caller:
+    """Whoever showed a key or a ticket, and how it is looked up."""
+    caller = keyring.find(shown[0])
+    if caller is None:
+        try:
+            caller = await run_in_threadpool(_look_up, database, *shown)
+        except Unauthorized:
+            rates.count_refusal(request.client.host if request.client else "unknown")
+            raise
+        keyring.keep(shown[0], caller)
     rate = rates.count_request(caller.key_id or f"ticket of {caller.job_id}")
     if rate is not None:
         request.scope["rate_headers"] = rate.headers()
     return caller
 
 
-def _needs(*scopes: Scope, of: Callable[..., Caller] = _caller) -> Callable[..., Caller]:
+def _look_up(database: Database, secret: str, find: Callable[[Session, str], Caller]) -> Caller:
+    with database.transaction() as session:
+        return find(session, secret)
+
+
+def _needs(*scopes: Scope, of: Callable[..., Awaitable[Caller]] = _caller) -> Callable[..., Awaitable[Caller]]:
     """A caller whose key has all of `scopes`. Raises Forbidden naming what it lacks."""
 
-    def check(caller: Caller = Depends(of)) -> Caller:  # noqa: B008  # a closure's names are unknown in annotations
+    async def check(caller: Caller = Depends(of)) -> Caller:  # noqa: B008  # a closure's names are unknown in annotations
         lacking = sorted(set(scopes) - caller.scopes)
         if lacking:
             raise Forbidden(f"This API key lacks the scope {', '.join(lacking)}; use one that has it.")

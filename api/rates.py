@@ -1,4 +1,7 @@
-"""How often one may ask: a moving window per key, and per address for those without a good key. In memory."""
+"""How often one may ask: a moving window per key, and per address for those without a good key. In memory.
+
+The window is the usual estimate: what this period has counted, and of the one before the share that still overlaps.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,12 @@ import time
 from dataclasses import dataclass
 
 from limits import RateLimitItem, parse
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from api.errors import TooManyRequests
 from api.settings import Settings
+
+MAX_NAMES = 100_000
+"""Beyond it, who has not asked for two periods is forgotten."""
 
 
 @dataclass(frozen=True)
@@ -35,34 +39,43 @@ class Rates:
     """Counts requests of one API process."""
 
     def __init__(self, settings: Settings) -> None:
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._per_key = _parse(settings.rate_limit)
-        self._per_address = _parse(settings.refused_limit)
+        self._per_key = _window(settings.rate_limit)
+        self._per_address = _window(settings.refused_limit)
 
     def count_request(self, key_id: str) -> Rate | None:
         """Counts a request of a key. Raises TooManyRequests."""
-        return self._count(self._per_key, "key", key_id)
+        return self._per_key.count(key_id) if self._per_key else None
 
     def count_refusal(self, address: str) -> None:
         """Counts a request without a good key. Raises TooManyRequests; a good key from there still gets in."""
-        self._count(self._per_address, "address", address)
-
-    def _count(self, limit: RateLimitItem | None, *who: str) -> Rate | None:
-        if limit is None:
-            return None
-        if not self._limiter.hit(limit, *who):
-            raise self._refusal(limit, *who)
-        left = self._limiter.get_window_stats(limit, *who)
-        return Rate(limit.amount, left.remaining, _seconds_until(left.reset_time))
-
-    def _refusal(self, limit: RateLimitItem, *who: str) -> TooManyRequests:
-        wait_s = _seconds_until(self._limiter.get_window_stats(limit, *who).reset_time)
-        return TooManyRequests(f"More than {limit}; come back in {wait_s} s.", retry_after_s=wait_s)
+        if self._per_address:
+            self._per_address.count(address)
 
 
-def _parse(limit: str) -> RateLimitItem | None:
-    return parse(limit) if limit else None
+class Window:
+    """Counts by name over a period that moves with the clock."""
+
+    def __init__(self, limit: RateLimitItem) -> None:
+        self._limit = limit
+        self._period_s = limit.get_expiry()
+        self._counts: dict[str, tuple[int, int, int]] = {}  # the period, what it counted, what the one before it did
+
+    def count(self, name: str, now: float | None = None) -> Rate:
+        """Counts one more. Raises TooManyRequests where that is one too many, and does not count it."""
+        now = time.time() if now is None else now
+        period, elapsed = int(now // self._period_s), now % self._period_s / self._period_s
+        known, current, before = self._counts.get(name, (period, 0, 0))
+        if known != period:
+            current, before = 0, current if known == period - 1 else 0
+        used = current + before * (1.0 - elapsed)
+        wait_s = max(1, math.ceil((1.0 - elapsed) * self._period_s))
+        if used + 1 > self._limit.amount:
+            raise TooManyRequests(f"More than {self._limit}; come back in {wait_s} s.", retry_after_s=wait_s)
+        if len(self._counts) >= MAX_NAMES and name not in self._counts:
+            self._counts = {each: kept for each, kept in self._counts.items() if kept[0] >= period - 1}
+        self._counts[name] = (period, current + 1, before)
+        return Rate(self._limit.amount, max(0, int(self._limit.amount - used - 1)), wait_s)
 
 
-def _seconds_until(moment: float) -> int:
-    return max(1, math.ceil(moment - time.time()))
+def _window(limit: str) -> Window | None:
+    return Window(parse(limit)) if limit else None

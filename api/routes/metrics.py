@@ -6,12 +6,13 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.deps import DatabaseDep, StreamsDep, ViewerDep, admit
 from api.lifecycle import TERMINAL, JobState
-from api.schemas import MetricsList, MetricsPoint
+from api.schemas import MetricsList, wire_point
 from api.store import jobs, metrics
 from api.store.database import Database
 from api.store.keys import Caller
@@ -23,12 +24,12 @@ router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["Watch"])
 Seq = Annotated[int, Query(ge=0, description="Only what follows this place in the job's sequence.")]
 LastEventId = Annotated[int | None, Header(ge=0, description="Sent by a browser that reconnects; wins over `after`.")]
 STREAM: dict[int | str, dict[str, Any]] = {
-    200: {"description": "Server-sent events", "content": {"text/event-stream": {"schema": {"type": "string"}}}},
+    200: {"description": "Server-sent events", "content": {"text/event-stream": {}}},
     204: {"description": "The job has ended and nothing is left to send: do not reconnect."},
 }
 
 
-@router.get("/metrics", summary="Read a job's metrics")
+@router.get("/metrics", summary="Read a job's metrics", response_model=MetricsList)
 def list_job_metrics(
     job_id: str,
     viewer: ViewerDep,
@@ -38,17 +39,22 @@ def list_job_metrics(
     from_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and later ones.")] = None,
     to_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and earlier ones.")] = None,
     max_points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin to about so many points.")] = None,
-) -> MetricsList:
+) -> Response:
     """Points by step; thinning keeps every key's extremes, so a spike of one step survives."""
     admit(viewer, job_id)
     wanted_keys = {key for key in keys.split(",") if key} if keys else None
     wanted = MetricsFilter(kind=kind, keys=wanted_keys, from_step=from_step, to_step=to_step)
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
-        num_points = metrics.count_metrics(session, job, wanted)
-        rows = metrics.read_metrics(session, job, wanted, max_points=max_points)
-    points = [MetricsPoint.of(row, wanted_keys) for row in rows]
-    return MetricsList(data=points, last_seq=job.last_seq, num_points=num_points)
+        points = metrics.read_points(session, job, wanted, max_points=max_points)
+    answer = {
+        "object": "list",
+        "data": [wire_point(point) for point in points.data],
+        "has_more": False,
+        "last_seq": job.last_seq,
+        "num_points": points.num_rows,
+    }
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 @router.get("/metrics/stream", summary="Follow a job's metrics", response_class=StreamingResponse, responses=STREAM)

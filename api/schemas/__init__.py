@@ -69,7 +69,7 @@ from api.schemas.validations import (
     Refusal,
     RefusedRow,
 )
-from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket
+from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket, wire_point
 from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
 
 __all__ = [
@@ -157,4 +157,5 @@ __all__ = [
     "job_manifest",
     "job_object",
     "model_name",
+    "wire_point",
 ]

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Double, cast, delete, func, literal, or_, select, text
+from sqlalchemy import ARRAY, Double, String, any_, cast, delete, func, literal, or_, select, text
 from sqlalchemy.orm import Session
 
 from api.store.tables import CurveBucket, StepBucket, StepMetrics
 from api.store.thinning import Array, Curve
 
 SPAN = 256
-MAX_VALUES = 150_000
-"""So many values are read one by one, which is exact, within some tenths of a second."""
+MAX_VALUES = 20_000
+"""So many values are read one by one, which is exact, within some hundredths of a second."""
 _USUAL_KEYS = 40
 
 
@@ -36,14 +36,30 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The curves of a range, its rows counted, and the numbers of its first and last row, if it has any."""
+class Extent:
+    """How a range is stored: which stretches of it are folded, the rest being rows, and how many rows it has in all."""
 
     wanted: Range
+    first: int
+    """The first folded stretch."""
+    stop: int
+    """The one behind the last; the same as the first where none is folded."""
     num_rows: int
     ends: tuple[int, ...]
+    """The numbers of the first and last row of the folded part."""
+
+    @property
+    def is_short(self) -> bool:
+        """Whether its rows can as well be read one by one."""
+        return self.num_rows * len(self.wanted.keys or range(_USUAL_KEYS)) <= MAX_VALUES
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The curves of a range, and the numbers of its first and last row."""
+
+    ends: tuple[int, int]
     curves: Sequence[Curve]
-    is_folded: bool
 
 
 def fold_steps(session: Session, job_id: str, kind: str, *, below_step: int) -> None:
@@ -62,27 +78,32 @@ def unfold_steps(session: Session, job_id: str, *, above_step: int) -> None:
         session.execute(delete(table).where(table.job_id == job_id, table.bucket >= last))
 
 
-def count_rows(session: Session, wanted: Range) -> int:
-    """How many rows a range has."""
-    first, stop = _folded_part(session, wanted)
-    raw = select(func.count()).select_from(StepMetrics).where(*_of(wanted), _outside(wanted, first, stop))
-    folded = select(func.coalesce(func.sum(StepBucket.num_rows), 0)).where(*_within(StepBucket, wanted, first, stop))
-    return int(session.scalar(raw) or 0) + int(session.scalar(folded) or 0)
+def measure(session: Session, wanted: Range) -> Extent:
+    """How long a range is, without reading it."""
+    first = -(-wanted.from_step // SPAN)
+    stop = min(_num_folded(session, wanted.job_id, wanted.kind), (wanted.to_step + 1) // SPAN)
+    if stop <= first:
+        first = stop = 0
+    num_rows = session.scalar(select(func.count()).select_from(StepMetrics).where(*_rows_of(wanted, first, stop))) or 0
+    if stop == first:
+        return Extent(wanted, first, stop, num_rows, ())
+    columns = func.sum(StepBucket.num_rows), func.min(StepBucket.first_seq), func.max(StepBucket.last_seq)
+    row = session.execute(select(*columns).where(*_buckets_of(StepBucket, wanted, first, stop))).one()
+    num_folded, *ends = row
+    return Extent(wanted, first, stop, num_rows + int(num_folded or 0), tuple(end for end in ends if end is not None))
 
 
-def survey(session: Session, wanted: Range, *, num_rows: int) -> Survey:
-    """The curves of a range that has `num_rows` rows."""
-    is_folded = num_rows * len(wanted.keys or range(_USUAL_KEYS)) > MAX_VALUES
-    first, stop = _folded_part(session, wanted) if is_folded else (0, 0)
-    ends, curves = _read_rows(session, wanted, first, stop)
+def survey(session: Session, extent: Extent) -> Survey:
+    """The curves of a range that has rows."""
+    wanted, first, stop, ends = extent.wanted, extent.first, extent.stop, list(extent.ends)
+    if extent.is_short:
+        first, stop, ends = 0, 0, []
+    places, curves = _read_rows(session, wanted, first, stop)
+    ends += places
     if stop > first:
-        query = select(func.min(StepBucket.first_seq), func.max(StepBucket.last_seq))
-        found = session.execute(query.where(*_within(StepBucket, wanted, first, stop))).one()
-        ends = [*ends, *(seq for seq in found if seq is not None)]
         for key, folded in _read_buckets(session, wanted, first, stop):
             curves[key] = folded.join(curves[key]) if key in curves else folded
-    outer = (min(ends), max(ends)) if ends else ()
-    return Survey(wanted, num_rows, outer, [curves[key] for key in sorted(curves)], is_folded)
+    return Survey((min(ends), max(ends)), [curves[key] for key in sorted(curves)])
 
 
 _FOLD = text("""
@@ -113,30 +134,17 @@ def _num_folded(session: Session, job_id: str, kind: str) -> int:
     return 0 if found is None else found + 1
 
 
-def _folded_part(session: Session, wanted: Range) -> tuple[int, int]:
-    """The first folded stretch that lies in the range, and the one behind the last."""
-    first = -(-wanted.from_step // SPAN)
-    stop = min(_num_folded(session, wanted.job_id, wanted.kind), (wanted.to_step + 1) // SPAN)
-    return (first, stop) if stop > first else (0, 0)
-
-
-def _of(wanted: Range) -> Iterator[Any]:
+def _rows_of(wanted: Range, first: int, stop: int) -> Iterator[Any]:
+    """The rows of the range that do not lie in its folded part."""
     yield StepMetrics.job_id == wanted.job_id
     yield StepMetrics.kind == wanted.kind
     yield StepMetrics.step >= wanted.from_step
     yield StepMetrics.step <= wanted.to_step
+    if stop > first:
+        yield or_(StepMetrics.step < first * SPAN, StepMetrics.step >= stop * SPAN)
 
 
-def _outside(wanted: Range, first: int, stop: int) -> Any:
-    """Steps of the range that do not lie in its folded part."""
-    if stop == first:
-        return literal(True)
-    if first * SPAN <= wanted.from_step:
-        return StepMetrics.step >= stop * SPAN
-    return or_(StepMetrics.step < first * SPAN, StepMetrics.step >= stop * SPAN)
-
-
-def _within(table: type[StepBucket | CurveBucket], wanted: Range, first: int, stop: int) -> Iterator[Any]:
+def _buckets_of(table: type[StepBucket | CurveBucket], wanted: Range, first: int, stop: int) -> Iterator[Any]:
     yield table.job_id == wanted.job_id
     yield table.kind == wanted.kind
     yield table.bucket >= first
@@ -149,39 +157,43 @@ _HEADER_BYTES = 20  # of an array of one dimension in Postgres's binary form (ar
 
 def _read_rows(session: Session, wanted: Range, first: int, stop: int) -> tuple[list[int], dict[str, Curve]]:
     """The first and last row outside the folded part, and every curve there; without keys, those of the two rows."""
-    rows = select(StepMetrics).where(*_of(wanted), _outside(wanted, first, stop)).subquery()
-    orders = (rows.c.step, rows.c.step.desc())
-    found = [session.execute(select(rows.c.seq, rows.c["values"]).order_by(each).limit(1)).first() for each in orders]
-    ends = [row for row in found if row is not None]
-    if not ends:
-        return [], {}
-    keys = sorted(wanted.keys or {key for row in ends for key in row[1]})
+    rows = select(StepMetrics).where(*_rows_of(wanted, first, stop)).subquery()
+    keys = sorted(wanted.keys or _keys_of(session, rows))
     absent = literal(math.nan, Double)
     columns = [cast(rows.c.seq, Double), *(cast(rows.c["values"][key].astext, Double) for key in keys)]
     ordered = select(*(func.coalesce(each, absent) for each in columns)).order_by(rows.c.step).subquery()
-    seqs, *curves = _read_columns(session, list(ordered.c))
+    packed = session.execute(select(*map(_packed, ordered.c))).one()
+    if packed[0] is None:
+        return [], {}
+    seqs, *curves = map(_unpack, packed)
     places = seqs.astype(np.int64)
-    return [row[0] for row in ends], {key: Curve.of(curve, places) for key, curve in zip(keys, curves, strict=True)}
+    known = zip(keys, curves, strict=True)
+    return [int(places[0]), int(places[-1])], {key: Curve.of(curve, places) for key, curve in known}
+
+
+def _keys_of(session: Session, rows: Any) -> set[str]:
+    """The keys of the first and the last row."""
+    orders = (rows.c.step, rows.c.step.desc())
+    return {key for each in orders for key in session.scalar(select(rows.c["values"]).order_by(each).limit(1)) or ()}
 
 
 def _read_buckets(session: Session, wanted: Range, first: int, stop: int) -> Iterator[tuple[str, Curve]]:
     """Every curve of the folded part."""
-    parts = select(CurveBucket).where(*_within(CurveBucket, wanted, first, stop))
+    parts = select(CurveBucket).where(*_buckets_of(CurveBucket, wanted, first, stop))
     if wanted.keys is not None:
-        parts = parts.where(CurveBucket.key.in_(wanted.keys))
+        parts = parts.where(CurveBucket.key == any_(cast(sorted(wanted.keys), ARRAY(String))))
     rows = parts.order_by(CurveBucket.key, CurveBucket.bucket).subquery()
-    counts = session.execute(select(rows.c.key, func.count()).group_by(rows.c.key).order_by(rows.c.key)).all()
-    if not counts:
-        return
     names = ("least", "least_seq", "greatest", "greatest_seq", "total", "squares", "num_values")
-    columns = list(_read_columns(session, [cast(rows.c[name], Double) for name in names]))
-    stops = np.cumsum([count for _, count in counts])
-    for (key, count), end in zip(counts, stops.tolist(), strict=True):
-        least, least_at, greatest, greatest_at, *sums = (column[end - count : end] for column in columns)
+    columns = [_packed(cast(rows.c[name], Double)) for name in names]
+    for key, *packed in session.execute(select(rows.c.key, *columns).group_by(rows.c.key)):
+        least, least_at, greatest, greatest_at, *sums = map(_unpack, packed)
         yield key, Curve(least, least_at.astype(np.int64), greatest, greatest_at.astype(np.int64), *sums)
 
 
-def _read_columns(session: Session, columns: Sequence[Any]) -> Iterator[Array]:
-    """Columns of doubles as arrays: no Python object per value."""
-    packed = session.execute(select(*(func.array_send(func.array_agg(each)) for each in columns))).one()
-    return (np.frombuffer(each, _ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.float64) for each in packed)
+def _packed(column: Any) -> Any:
+    """A column of doubles as one value, so that there is no Python object per number."""
+    return func.array_send(func.array_agg(column))
+
+
+def _unpack(packed: bytes) -> Array:
+    return np.frombuffer(packed, _ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.float64)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import Conflict, NotFound
@@ -179,20 +179,19 @@ def queue_places(session: Session, jobs: Sequence[Job], *, worker_silent_s: floa
         )
     )
     now = session.scalars(select(func.now())).one()
+    place = func.row_number().over(order_by=(Job.priority.desc(), Job.number))
+    queue = select(Job.id, place.label("place")).where(Job.state.in_(CLAIMABLE_STATES)).subquery()
+    ids = [job.id for job in waiting]
+    found = {row.id: row.place for row in session.execute(select(queue).where(queue.c.id.in_(ids)))}
     places = {}
     for job in waiting:
-        ahead = session.scalar(
-            select(func.count())
-            .select_from(Job)
-            .where(Job.state.in_(CLAIMABLE_STATES), tuple_(-Job.priority, Job.number) < (-job.priority, job.number))
-        )
         if not num_slots:
             reason = "no worker is alive"
         elif job.not_before > now:
             reason = f"waiting {(job.not_before - now).total_seconds():.0f} s after a failed attempt"
         else:
             reason = "waiting for a free worker slot"
-        places[job.id] = QueuePlace(position=(ahead or 0) + 1, reason=reason)
+        places[job.id] = QueuePlace(position=found.get(job.id, 1), reason=reason)
     return places
 
 

@@ -11,9 +11,9 @@ import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import delete, func, or_, select, text, update
+from sqlalchemy import ColumnElement, Double, cast, delete, func, or_, select, text, update
 from sqlalchemy.orm import Session
 
 from api.errors import Conflict, NotFound, Unauthorized
@@ -39,6 +39,8 @@ class Caller:
     scopes: frozenset[str] = frozenset(ALL_SCOPES)
     key_id: str | None = None
     job_id: str | None = None
+    lasts_s: float | None = None
+    """Seconds until what was shown ends; None for never."""
 
 
 def create_key(
@@ -107,17 +109,17 @@ def find_caller(session: Session, secret: str) -> Caller:
             "This API key is mistyped: its checksum does not fit. Copy it again.", code="mistyped_api_key"
         )
     row = session.execute(
-        select(ApiKey, (ApiKey.expires_at <= func.now()).label("is_over")).where(
+        select(ApiKey, _seconds_until(ApiKey.expires_at)).where(
             ApiKey.key_sha256 == _sha256(secret), ApiKey.revoked_at.is_(None)
         )
     ).one_or_none()
     if row is None:
         raise Unauthorized("This API key is not known or was revoked; check STAPO_API_KEY or the Authorization header.")
-    if row.is_over:
+    key, lasts_s = row
+    if lasts_s is not None and lasts_s <= 0:
         raise Unauthorized("This API key has expired; ask for a new one.", code="expired_api_key")
-    key: ApiKey = row[0]
     _note_use(session, key.id)
-    return Caller(key.tenant, scopes=frozenset(key.scopes), key_id=key.id)
+    return Caller(key.tenant, scopes=frozenset(key.scopes), key_id=key.id, lasts_s=lasts_s)
 
 
 def create_ticket(session: Session, job: Job, *, lifetime_s: float) -> tuple[str, datetime]:
@@ -133,13 +135,13 @@ def create_ticket(session: Session, job: Job, *, lifetime_s: float) -> tuple[str
 def find_ticket(session: Session, ticket: str) -> Caller:
     """Raises Unauthorized unless the ticket is in force."""
     row = session.execute(
-        select(Job.tenant, Job.id)
+        select(Job.tenant, Job.id, _seconds_until(StreamTicket.expires_at).label("lasts_s"))
         .join(StreamTicket, StreamTicket.job_id == Job.id)
         .where(StreamTicket.ticket_sha256 == _sha256(ticket), StreamTicket.expires_at > func.now())
     ).one_or_none()
     if row is None:
         raise Unauthorized("This stream ticket is not known or has expired; ask for a new one.", code="ticket_expired")
-    return Caller(tenant=row.tenant, scopes=frozenset(TICKET_SCOPES), job_id=row.id)
+    return Caller(tenant=row.tenant, scopes=frozenset(TICKET_SCOPES), job_id=row.id, lasts_s=row.lasts_s)
 
 
 def _note_use(session: Session, key_id: str) -> None:
@@ -148,6 +150,11 @@ def _note_use(session: Session, key_id: str) -> None:
     found = session.scalar(select(ApiKey.id).where(ApiKey.id == key_id, stale).with_for_update(skip_locked=True))
     if found is not None:
         session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=func.now()))
+
+
+def _seconds_until(moment: Any) -> ColumnElement[float]:
+    """By the database's clock."""
+    return cast(func.extract("epoch", moment - func.now()), Double)
 
 
 def _checksum(stem: str) -> str:

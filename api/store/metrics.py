@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import ARRAY, BigInteger, Double, String, Text, any_, cast, delete, func, or_, select, true
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    ColumnElement,
+    Double,
+    String,
+    Text,
+    any_,
+    cast,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    true,
+)
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.orm import Session
 
@@ -33,6 +49,14 @@ class Point:
     created_at: float
     fence: int
     values: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """Some steps, and how many there were before thinning."""
+
+    data: list[Point]
+    num_rows: int
 
 
 @dataclass(frozen=True)
@@ -90,21 +114,22 @@ def values_at(session: Session, job: Job, step: int) -> dict[str, float | None]:
 
 def read_metrics(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[StepMetrics]:
     """The points in the order of the job's sequence; of more than `max_points` about so many, and no spike is lost."""
-    query = _chosen(session, job, wanted, max_points)
+    query = _thinned(session, job, wanted, max_points)[0]
     return list(session.scalars(query.order_by(StepMetrics.seq)))
 
 
-def read_points(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[Point]:
+def read_points(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> Points:
     """The same points, their values as they are stored: nothing is decoded that is only passed on."""
-    query = _chosen(session, job, wanted, max_points).with_only_columns(
+    query, num_rows = _thinned(session, job, wanted, max_points)
+    query = query.with_only_columns(
         StepMetrics.seq,
         StepMetrics.kind,
         StepMetrics.step,
         func.extract("epoch", StepMetrics.created_at).cast(Double),
         StepMetrics.fence,
-        StepMetrics.values.cast(Text),
+        StepMetrics.values.cast(Text) if wanted.keys is None else _only(wanted.keys),
     )
-    return [Point(*row) for row in session.execute(query.order_by(StepMetrics.seq))]
+    return Points([Point(*row) for row in session.execute(query.order_by(StepMetrics.seq))], num_rows)
 
 
 def read_since(session: Session, job_id: str, seq: int, *, limit: int) -> list[StepMetrics | JobEvent]:
@@ -129,7 +154,7 @@ def has_rows_behind(session: Session, job_id: str, seq: int, of: type[StepMetric
 
 def count_metrics(session: Session, job: Job, wanted: MetricsFilter) -> int:
     """How many points there are before thinning."""
-    return sum(curves.count_rows(session, each) for each in _ranges(job, wanted))
+    return sum(curves.measure(session, each).num_rows for each in _ranges(job, wanted))
 
 
 def latest_values(session: Session, job_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
@@ -160,30 +185,35 @@ def _query(job: Job, wanted: MetricsFilter) -> Any:
     return query
 
 
+def _only(keys: Collection[str]) -> ColumnElement[str]:
+    """The values of some keys as JSON, written by Postgres; an absent key is no text, which `array_to_string` skips."""
+    told = [literal(f"{json.dumps(key)}:") + StepMetrics.values[key].cast(Text) for key in sorted(keys)]
+    return literal("{") + func.array_to_string(array(told), ",") + "}"
+
+
 def _ranges(job: Job, wanted: MetricsFilter) -> list[Range]:
     kinds: tuple[Kind, ...] = ("train", "evaluation") if wanted.kind is None else (wanted.kind,)
     first, last = wanted.from_step or 0, MAX_STEP if wanted.to_step is None else wanted.to_step
     return [Range(job.id, kind, wanted.keys, first, last) for kind in kinds]
 
 
-def _chosen(session: Session, job: Job, wanted: MetricsFilter, max_points: int | None) -> Any:
-    """The query for all points that are wanted, or for those that thinning leaves."""
+def _thinned(session: Session, job: Job, wanted: MetricsFilter, max_points: int | None) -> tuple[Any, int]:
+    """The query for all points that are wanted, or for those that thinning leaves; and how many there are before."""
     query = _query(job, wanted)
-    if not max_points:
-        return query
-    counted = [(each, curves.count_rows(session, each)) for each in _ranges(job, wanted)]
-    if sum(num_rows for _, num_rows in counted) <= max_points:
-        return query
-    surveys = [curves.survey(session, each, num_rows=num_rows) for each, num_rows in counted if num_rows]
-    ends = sorted({seq for each in surveys for seq in each.ends})
-    kept = survivors([curve for each in surveys for curve in each.curves], [ends[0], ends[-1]], max_points)
-    is_kept = StepMetrics.seq == any_(array(kept.tolist(), type_=BigInteger))
-    longest = max(surveys, key=lambda each: each.num_rows)
+    extents = [curves.measure(session, each) for each in _ranges(job, wanted)]
+    num_rows = sum(each.num_rows for each in extents)
+    if not max_points or num_rows <= max_points:
+        return query, num_rows
+    surveys = [curves.survey(session, each) for each in extents if each.num_rows]
+    ends = [end for each in surveys for end in each.ends]
+    kept = survivors([curve for each in surveys for curve in each.curves], [min(ends), max(ends)], max_points)
+    is_kept = StepMetrics.seq == any_(cast(kept.tolist(), ARRAY(BigInteger)))
+    longest = max(extents, key=lambda each: each.num_rows)
     num_free = max_points - len(kept)
-    if not longest.is_folded or num_free <= 0:
-        return query.where(is_kept)
+    if longest.is_short or num_free <= 0:
+        return query.where(is_kept), num_rows
     # Few extremes were folded out of many rows: what room is left goes to steps at even distances.
     first, last = max(longest.wanted.from_step, 1), min(longest.wanted.to_step, job.step)
     even = np.unique(np.linspace(first, last, num_free).astype(np.int64)).tolist()
-    is_even = (StepMetrics.kind == longest.wanted.kind) & (StepMetrics.step == any_(array(even, type_=BigInteger)))
-    return query.where(or_(is_kept, is_even))
+    is_even = (StepMetrics.kind == longest.wanted.kind) & (StepMetrics.step == any_(cast(even, ARRAY(BigInteger))))
+    return query.where(or_(is_kept, is_even)), num_rows

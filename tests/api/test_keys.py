@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import time
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
@@ -50,6 +52,14 @@ def test_a_request_for_a_key_that_is_repeated_makes_one_key_and_keeps_its_text_n
     assert first.json()["key"][12:40] not in kept[0]
 
 
+def refusal_within(client: Any, seconds: float) -> Any:
+    """The first refusal of a client that is let in now; the last answer if there is none in time."""
+    deadline = time.monotonic() + seconds
+    while (answer := client.get("/v1/files")).status_code == 200 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return answer
+
+
 def test_a_revoked_key_is_refused_from_the_next_request_on(service: Service) -> None:
     made = make_key(service)
     client = client_of(service, made["key"])
@@ -65,8 +75,24 @@ def test_a_key_that_has_ended_says_so(service: Service) -> None:
     assert client.get("/v1/files").status_code == 200
     with service.database.transaction() as session:
         session.execute(text("UPDATE api_keys SET expires_at = now() WHERE id = :id"), {"id": made["id"]})
-    answer = client.get("/v1/files")
+    answer = refusal_within(client, 5.0)
     assert (answer.status_code, answer.json()["code"]) == (401, "expired_api_key")
+
+
+def test_a_key_that_another_process_revoked_is_refused_within_five_seconds(service: Service, server: str) -> None:
+    made = make_key(service)
+    client = httpx2.Client(base_url=server, headers={"Authorization": f"Bearer {made['key']}"})
+    assert client.get("/v1/files").status_code == 200
+    assert service.client.delete(f"{KEYS}/{made['id']}").status_code == 200
+    assert refusal_within(client, 5.0).status_code == 401
+    client.close()
+
+
+def test_a_key_lives_no_longer_than_it_was_given_however_lately_it_was_seen(service: Service) -> None:
+    client = client_of(service, make_key(service, expires_in_s=1)["key"])
+    assert client.get("/v1/files").status_code == 200
+    time.sleep(1.05)
+    assert client.get("/v1/files").status_code == 401
 
 
 def test_a_mistyped_key_is_told_from_an_unknown_one(service: Service) -> None:

@@ -1,0 +1,33 @@
+"""The moving window, by hand: what this period has counted, and of the last one the share that still overlaps."""
+
+from __future__ import annotations
+
+import pytest
+from limits import parse
+
+from api import rates
+from api.errors import TooManyRequests
+from api.rates import Window
+
+
+def test_a_limit_is_reached_and_frees_itself_as_the_window_moves() -> None:
+    window = Window(parse("4/minute"))
+    assert [window.count("a", now=600.0).remaining for _ in range(4)] == [3, 2, 1, 0]
+    with pytest.raises(TooManyRequests, match="come back in 30 s") as refused:
+        window.count("a", now=630.0)
+    assert refused.value.retry_after_s == 30
+    with pytest.raises(TooManyRequests):
+        window.count("a", now=674.0)  # of the 4 before, 3.07 still count
+    assert window.count("a", now=675.0).remaining == 0  # and now 3
+    assert window.count("a", now=1000.0).remaining == 3
+
+
+def test_names_are_counted_apart_and_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "MAX_NAMES", 2)
+    window = Window(parse("1/minute"))
+    window.count("a", now=0.0)
+    window.count("b", now=0.0)
+    with pytest.raises(TooManyRequests):
+        window.count("a", now=1.0)
+    window.count("c", now=200.0)
+    assert set(window._counts) == {"c"}
