@@ -138,6 +138,8 @@ def _rewards(groups: Sequence[Group]) -> Metrics:
         "reward/mean": statistics.fmean(rewards),
         "reward/std": statistics.pstdev(rewards),
         "reward/groups_without_advantage": statistics.fmean(len(set(group.rewards)) == 1 for group in groups),
+        "reward/groups_all_zero": statistics.fmean(set(group.rewards) == {0.0} for group in groups),
+        "reward/groups_all_one": statistics.fmean(set(group.rewards) == {1.0} for group in groups),
     }
 
 

@@ -96,8 +96,9 @@ def test_each_step_is_reported_once_with_evaluations_and_checkpoints_when_due(wh
 
 def test_a_step_reports_every_metric_that_the_dashboard_reads(whole: Path) -> None:
     step = next(event for event in read_events(whole) if event["type"] == "step")
-    wanted = """reward/mean reward/std reward/groups_without_advantage response/length_mean response/length_max
-        response/truncated policy/entropy policy/loss policy/grad_norm policy/learning_rate policy/clip_low
+    wanted = """reward/mean reward/std reward/groups_without_advantage reward/groups_all_zero reward/groups_all_one
+        grader/error_share response/length_mean response/length_max response/truncated policy/entropy policy/loss
+        policy/grad_norm policy/learning_rate policy/clip_low
         policy/clip_high policy/ratio_max mask/ppm mask/tokens mask/candidates mask/tau_h mask/responses_touched
         mask/grad_share mask/entropy_change_share mask/inert funnel/tokens funnel/positive_advantage funnel/low_p
         funnel/low_p_low_h sampler/logp_diff_mean sampler/logp_diff_max tokens/trained tokens/total
