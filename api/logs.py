@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,12 +51,20 @@ def read_log(path: Path, offset: int, *, max_bytes: int = CHUNK) -> LogPart:
     return LogPart(kept.decode(errors="replace"), start, start + len(kept), num_bytes)
 
 
-async def follow_log(path: Path, offset: int, *, poll_s: float, has_ended: Callable[[], bool]) -> AsyncIterator[bytes]:
-    """Server-sent events `log` (`id` = where the next one begins), and `end` when the job has ended."""
+async def follow_log(
+    path: Path, offset: int, *, poll_s: float, watching: AbstractContextManager[Callable[[], bool]]
+) -> AsyncIterator[bytes]:
+    """Server-sent events `log` (`id` = where the next one begins), and `end` when what is watched says it has ended."""
+    with watching as has_ended:
+        async for event in _follow(path, offset, poll_s=poll_s, has_ended=has_ended):
+            yield event
+
+
+async def _follow(path: Path, offset: int, *, poll_s: float, has_ended: Callable[[], bool]) -> AsyncIterator[bytes]:
     yield format_sse_event(retry=RETRY_MS)
     idle_s = 0.0
     while True:
-        is_over = await asyncio.to_thread(has_ended)  # asked first, so that what was written before is still sent
+        is_over = has_ended()  # asked first, so that what was written before is still sent
         part = await asyncio.to_thread(read_log, path, offset)
         if part.next_offset > offset:
             offset, idle_s = part.next_offset, 0.0

@@ -60,7 +60,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     database = Database(settings.database_url)
     dispatcher = Dispatcher(database, settings)
-    streams = Streams(database, poll_s=settings.stream_poll_s)
+    streams = Streams(database, poll_s=settings.stream_poll_s, max_streams=settings.max_streams)
     relay = Relay(settings.broker_url)
     app.state.database, app.state.dispatcher, app.state.streams = database, dispatcher, streams
     app.state.relay = relay

@@ -43,6 +43,8 @@ class Settings(BaseSettings):
     """Requests without a good key that one address may make, per API process; empty for no limit."""
     max_live_jobs: int = Field(default=1000, ge=1)
     """Jobs of one tenant that have not ended."""
+    max_streams: int = Field(default=2000, ge=1)
+    """Streams that one tenant may hold open, per API process."""
     max_stored_bytes: int = Field(default=2**40, ge=1)
     """Bytes of uploaded files that one tenant may keep."""
     user_code: Literal["off", "sandboxed"] = "off"

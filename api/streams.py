@@ -1,20 +1,22 @@
 """Live streams: one look at the database per tick for all watched jobs, whoever watches.
 
 Every reader pulls at its own pace: from the shared buffer when it keeps up, from the rows when it does not. So a slow
-reader costs nobody anything, and a reader that comes back with its last id misses nothing.
+reader costs nobody anything: one that has fallen out of the buffer is told `resync` with the last place that it was
+sent, and reads on from the rows. A reader that comes back with its last id misses nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import orjson
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from api.errors import TooManyRequests
 from api.lifecycle import TERMINAL, JobState
 from api.schemas import JobEventObject, JobProgress, MetricsPoint
 from api.store import jobs, metrics
@@ -29,6 +31,15 @@ RETRY_MS = 1000
 Row = StepMetrics | JobEvent
 
 
+@dataclass(frozen=True)
+class Line:
+    """A row as it goes over the wire, written once for all who read it."""
+
+    seq: int
+    of: type[Row]
+    text: bytes
+
+
 @dataclass
 class Tail:
     """The newest rows of one watched job, and an event that is replaced each time something is new."""
@@ -36,28 +47,46 @@ class Tail:
     progress: JobProgress
     newest_seq: int
     floor: int
-    """Rows above this number are in the buffer, down to the last one."""
-    rows: deque[Row] = field(default_factory=deque)
+    """What lies above this number is in the buffer, down to the last row."""
+    lines: deque[Line] = field(default_factory=deque)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     readers: int = 0
 
-    def add(self, rows: list[Row], progress: JobProgress, newest_seq: int) -> None:
-        """Takes new rows in and wakes every reader."""
-        self.rows.extend(rows)
-        while len(self.rows) > BUFFER:
-            self.floor = self.rows.popleft().seq
+    def add(self, lines: list[Line], progress: JobProgress, newest_seq: int) -> None:
+        """Takes new lines in and wakes every reader."""
+        self.lines.extend(lines)
+        while len(self.lines) > BUFFER:
+            self.floor = self.lines.popleft().seq
         self.progress, self.newest_seq = progress, newest_seq
         woken, self.changed = self.changed, asyncio.Event()
         woken.set()
+
+    def behind(self, seq: int) -> list[Line]:
+        """The next lines of the buffer behind `seq`, at most CHUNK: found from its end, where readers stand."""
+        found = []
+        for line in reversed(self.lines):
+            if line.seq <= seq:
+                break
+            found.append(line)
+        return found[::-1][:CHUNK]
 
 
 class Streams:
     """Follows jobs for all readers of this process."""
 
-    def __init__(self, database: Database, *, poll_s: float) -> None:
+    def __init__(self, database: Database, *, poll_s: float, max_streams: int) -> None:
         self._database = database
         self._poll_s = poll_s
+        self._max_streams = max_streams
         self._tails: dict[str, Tail] = {}
+        self._open: Counter[str] = Counter()
+
+    def check_room(self, tenant: str) -> None:
+        """Raises TooManyRequests when the tenant holds as many streams of this process open as it may."""
+        if self._open[tenant] >= self._max_streams:
+            raise TooManyRequests(
+                f"You hold {self._max_streams} streams open, the most allowed; close some.", code="quota_exceeded"
+            )
 
     async def run(self) -> None:
         """Looks for news until cancelled. A database that is away is only waited for."""
@@ -70,27 +99,35 @@ class Streams:
                 news = await asyncio.to_thread(self._read_news, known)
             except Outage:
                 continue
-            for job_id, (job, rows) in news.items():
+            for job_id, (job, lines) in news.items():
                 tail = self._tails.get(job_id)
-                if tail is not None and (rows or progress_of(job) != tail.progress):
-                    tail.add(rows, progress_of(job), max([tail.newest_seq, *(row.seq for row in rows)]))
+                if tail is None or tail.newest_seq != known[job_id]:  # made anew meanwhile: these are not its next
+                    continue
+                # A job may have ended behind the lines that were read: that is told with the last of them.
+                progress = progress_of(job) if len(lines) < BUFFER else tail.progress
+                if lines or progress != tail.progress:
+                    tail.add(lines, progress, max([tail.newest_seq, *(line.seq for line in lines)]))
 
     async def follow(self, job: Job, *, after: int, of: type[Row]) -> AsyncIterator[bytes]:
         """Server-sent events: every row of kind `of` behind `after`, the job's progress, and `end` when it ended."""
         yield format_sse_event(retry=RETRY_MS)
-        with self._watch(job) as tail:
-            seq, told = after, None
+        with self.watch(job) as tail:
+            seq, told, was_near = after, None, False
             while True:
                 changed, progress = tail.changed, tail.progress
-                rows = await self._rows_behind(job.id, seq, tail)
-                for row in rows:
-                    seq = row.seq
-                    if isinstance(row, of):
-                        yield encode_row(row)
+                is_near = seq >= tail.floor
+                if was_near and not is_near:
+                    yield format_sse_event(event="resync", data_str=orjson.dumps({"seq": seq}).decode())
+                was_near = is_near
+                lines = tail.behind(seq) if is_near else await asyncio.to_thread(self._read_lines, job.id, seq)
+                for line in lines:
+                    seq = line.seq
+                    if line.of is of:
+                        yield line.text
                 if progress != told:
                     told = progress
                     yield _encode("state", progress)
-                if rows or changed is not tail.changed:
+                if lines or changed is not tail.changed:
                     continue
                 if progress.state in TERMINAL:
                     yield _encode("end", progress)
@@ -102,33 +139,37 @@ class Streams:
                     yield KEEPALIVE_COMMENT
 
     @contextmanager
-    def _watch(self, job: Job) -> Iterator[Tail]:
+    def watch(self, job: Job) -> Iterator[Tail]:
+        """The job's tail, which all its readers of this process share, kept up to date until the block ends."""
         fresh = Tail(progress=progress_of(job), newest_seq=job.last_seq, floor=job.last_seq)
         tail = self._tails.setdefault(job.id, fresh)
         tail.readers += 1
+        self._open[job.tenant] += 1
         try:
             yield tail
         finally:
+            self._open[job.tenant] -= 1
             tail.readers -= 1
             if not tail.readers:
                 self._tails.pop(job.id, None)
 
-    async def _rows_behind(self, job_id: str, seq: int, tail: Tail) -> list[Row]:
-        """The next rows behind `seq`, at most CHUNK."""
-        if seq >= tail.floor:
-            return [row for row in tail.rows if row.seq > seq][:CHUNK]
-        return await asyncio.to_thread(self._read_rows, job_id, seq)
+    @contextmanager
+    def watch_end(self, job: Job) -> Iterator[Callable[[], bool]]:
+        """Whether the job has ended by now, for who follows something else of it."""
+        with self.watch(job) as tail:
+            yield lambda: tail.progress.state in TERMINAL
 
-    def _read_rows(self, job_id: str, seq: int) -> list[Row]:
+    def _read_lines(self, job_id: str, seq: int) -> list[Line]:
         with self._database.transaction() as session:
-            return metrics.read_since(session, job_id, seq, limit=CHUNK)
+            return [write_line(row) for row in metrics.read_since(session, job_id, seq, limit=CHUNK)]
 
-    def _read_news(self, known: dict[str, int]) -> dict[str, tuple[Job, list[Row]]]:
+    def _read_news(self, known: dict[str, int]) -> dict[str, tuple[Job, list[Line]]]:
         with self._database.transaction() as session:
-            return {
+            found = {
                 job.id: (job, metrics.read_since(session, job.id, known[job.id], limit=BUFFER))
                 for job in jobs.find_jobs(session, list(known))
             }
+        return {job_id: (job, [write_line(row) for row in rows]) for job_id, (job, rows) in found.items()}
 
 
 def progress_of(job: Job) -> JobProgress:
@@ -138,11 +179,11 @@ def progress_of(job: Job) -> JobProgress:
     )
 
 
-def encode_row(row: Row) -> bytes:
+def write_line(row: Row) -> Line:
     """One row as a server-sent event whose id is its place in the job's sequence."""
     if isinstance(row, StepMetrics):
-        return _encode("metrics", MetricsPoint.of(row), seq=row.seq)
-    return _encode("event", JobEventObject.of(row), seq=row.seq)
+        return Line(row.seq, StepMetrics, _encode("metrics", MetricsPoint.of(row), seq=row.seq))
+    return Line(row.seq, JobEvent, _encode("event", JobEventObject.of(row), seq=row.seq))
 
 
 def _encode(name: str, item: MetricsPoint | JobEventObject | JobProgress, *, seq: int | None = None) -> bytes:

@@ -66,7 +66,10 @@ def stream_job_metrics(
     after: Seq = 0,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Events `metrics` (one step each, `id` = its place in the sequence), `state`, and at last `end`."""
+    """Events `metrics` (one step each, `id` = its place in the sequence), `state`, and at last `end`.
+
+    A reader that fell behind is told `resync`, with the last place that it was sent, and reads on without a gap.
+    """
     return _stream(_job(database, viewer, job_id), database, streams, _start(after, last_event_id), StepMetrics)
 
 
@@ -79,7 +82,10 @@ def stream_job_events(
     after: Seq = 0,
     last_event_id: LastEventId = None,
 ) -> Response:
-    """Events `event` (one message each, `id` = its place in the sequence), `state`, and at last `end`."""
+    """Events `event` (one message each, `id` = its place in the sequence), `state`, and at last `end`.
+
+    A reader that fell behind is told `resync`, with the last place that it was sent, and reads on without a gap.
+    """
     return _stream(_job(database, viewer, job_id), database, streams, _start(after, last_event_id), JobEvent)
 
 
@@ -98,6 +104,7 @@ def _stream(
 ) -> Response:
     if JobState(job.state) in TERMINAL and not _is_more(database, job, after, of):
         return Response(status_code=HTTPStatus.NO_CONTENT)
+    streams.check_room(job.tenant)
     body: AsyncIterator[bytes] = streams.follow(job, after=after, of=of)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(body, media_type="text/event-stream", headers=headers)

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
-from api.deps import DatabaseDep, SettingsDep, ViewerDep, admit
+from api.deps import DatabaseDep, SettingsDep, StreamsDep, ViewerDep, admit
 from api.lifecycle import TERMINAL, JobState
 from api.logs import CHUNK, follow_log, log_path, read_log
 from api.routes.metrics import STREAM, LastEventId
@@ -64,6 +64,7 @@ def stream_job_log(
     job_id: str,
     viewer: ViewerDep,
     database: DatabaseDep,
+    streams: StreamsDep,
     settings: SettingsDep,
     after: Annotated[int, Query(ge=0, lt=2**40, description="The byte to begin at.")] = 0,
     last_event_id: LastEventId = None,
@@ -74,13 +75,9 @@ def stream_job_log(
         job = jobs.get_job(session, viewer.tenant, job_id)
     path = log_path(settings.runs_dir, job.id)
     start = after if last_event_id is None else last_event_id
-
-    def has_ended() -> bool:
-        with database.transaction() as session:
-            return JobState(jobs.get_job(session, viewer.tenant, job_id).state) in TERMINAL
-
     if JobState(job.state) in TERMINAL and read_log(path, start).next_offset <= start:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    body = follow_log(path, start, poll_s=settings.stream_poll_s, has_ended=has_ended)
+    streams.check_room(job.tenant)
+    body = follow_log(path, start, poll_s=settings.stream_poll_s, watching=streams.watch_end(job))
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(body, media_type="text/event-stream", headers=headers)
