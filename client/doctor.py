@@ -20,6 +20,7 @@ from client.process import StartError, nobody
 from client.running import find_platform
 from client.settings import LaunchSettings
 from client.state import prepare_home
+from stapo_core.sandbox.host import find_obstacle
 
 _PARTS = {
     "api": ("fastapi", "uvicorn", "celery", "sqlalchemy", "psycopg", "alembic"),
@@ -51,6 +52,7 @@ def examine(settings: LaunchSettings) -> Iterator[Finding]:
     yield from _ports(settings)
     yield _space("disk", settings.home, _MIN_DISK_BYTES, "Free some space, or name another folder with STAPO_HOME.")
     yield _space("shared memory", Path("/dev/shm"), _MIN_SHARED_BYTES, "In a container, give it --shm-size=1g.")  # noqa: S108
+    yield _sandbox()
     yield _browser()
     yield from _accelerators()
 
@@ -116,6 +118,15 @@ def _space(name: str, folder: Path, least: int, remedy: str) -> Finding:
     except OSError as error:
         return Finding(name, False, f"{folder}: {error.strerror}", remedy)
     return Finding(name, free >= least, f"{free / 2**30:.1f} GiB free in {folder}", remedy)
+
+
+def _sandbox() -> Finding:
+    obstacle = find_obstacle()
+    allowed = os.environ.get("STAPO_USER_CODE") == "sandboxed"
+    use = "STAPO_USER_CODE=sandboxed lets graders run foreign programs"
+    remedy = "Graders that run foreign programs (python, code) need Linux 5.13 or later on x86_64, with Landlock."
+    detail = obstacle or ("works, and graders may use it" if allowed else f"works; {use}")
+    return Finding("sandbox for user code", obstacle is None, detail, remedy, is_needed=allowed)
 
 
 def _browser() -> Finding:

@@ -94,7 +94,9 @@ def make_base(out_folder: Path, *, seed: int, steps: int, on_step: OnStep = lamb
     torch.manual_seed(seed)
     tokenizer = build_tokenizer()
     model = build_model(tokenizer)
-    losses = _learn(model, tokenizer, Lessons(Examples(rng, frozenset([*held_out, *probe])), probe, steps), on_step)
+    examples = Examples(rng, frozenset([*held_out, *probe]))
+    lessons = Lessons(examples.draw, lambda step: accuracy(model, tokenizer, probe, seed=step), steps)
+    losses = teach(model, tokenizer, lessons, on_step)
     outcome = Outcome(
         seed=seed,
         steps=len(losses),
@@ -115,12 +117,12 @@ def make_base(out_folder: Path, *, seed: int, steps: int, on_step: OnStep = lamb
     return outcome
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """One token per character of the arithmetic alphabet."""
+def build_tokenizer(words: Sequence[str] = ALPHABET, pattern: str = ".") -> PreTrainedTokenizerFast:
+    """One token per word, as the pattern cuts a text into words; by default the characters of the arithmetic."""
     pad, end, unknown = "<pad>", "<eos>", "<unk>"
-    vocabulary = {token: place for place, token in enumerate([pad, end, unknown, *ALPHABET])}
+    vocabulary = {token: place for place, token in enumerate([pad, end, unknown, *words])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=unknown))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=pad, eos_token=end, unk_token=unknown, model_max_length=128
@@ -169,26 +171,33 @@ def accuracy(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: Sequence[Problem], *, seed: int
 ) -> float:
     """The share of problems whose response, drawn once at temperature 1, ends in the right number."""
-    prompts = encode_prompts([{"prompt": problem.prompt} for problem in problems], tokenizer, MAX_TOKENS)
-    sampler = TransformersSampler(model, tokenizer, max_response_tokens=MAX_TOKENS)
-    groups = sampler.sample(prompts, Draw(seed=seed, step=0, num_samples=1, temperature=1.0))
+    answers = answer(model, tokenizer, [problem.prompt for problem in problems], seed=seed)
     solved = [
-        last_number(group.responses[0].text) == problem.left + problem.right
-        for group, problem in zip(groups, problems, strict=True)
+        last_number(text) == problem.left + problem.right for text, problem in zip(answers, problems, strict=True)
     ]
     return sum(solved) / len(solved)
 
 
+def answer(
+    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, prompts: Sequence[str], *, seed: int
+) -> list[str]:
+    """One response to each prompt, drawn at temperature 1."""
+    encoded = encode_prompts([{"prompt": prompt} for prompt in prompts], tokenizer, MAX_TOKENS)
+    sampler = TransformersSampler(model, tokenizer, max_response_tokens=MAX_TOKENS)
+    groups = sampler.sample(encoded, Draw(seed=seed, step=0, num_samples=1, temperature=1.0))
+    return [group.responses[0].text for group in groups]
+
+
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """What is learned from, the problems that say when it is enough, and the most steps."""
+    """So many pairs of prompt and solution at a time; the share of a probe that is solved after a step; most steps."""
 
-    examples: Examples
-    probe: Sequence[Problem]
+    draw: Callable[[int], list[tuple[str, str]]]
+    solve_probe: Callable[[int], float]
     max_steps: int
 
 
-def _learn(
+def teach(
     model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, lessons: Lessons, on_step: OnStep
 ) -> list[float]:
     """AdamW under a half cosine until the probe is solved well enough; gives the losses (nats per response token).
@@ -202,7 +211,7 @@ def _learn(
     for step in range(lessons.max_steps):
         for group in optimizer.param_groups:
             group["lr"] = PEAK_RATE * min(1.0, (step + 1) / 20) * (1 + math.cos(math.pi * step / lessons.max_steps)) / 2
-        token_ids, labels = _encode(tokenizer, lessons.examples.draw(BATCH_SIZE))
+        token_ids, labels = _encode(tokenizer, lessons.draw(BATCH_SIZE))
         loss = model(input_ids=token_ids, labels=labels).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -211,7 +220,7 @@ def _learn(
         losses.append(loss.item())
         on_step(step + 1, losses[-1])
         is_due = (step + 1) % PROBE_EVERY == 0 and _recent(losses) < PROBE_BELOW_LOSS
-        if is_due and accuracy(model, tokenizer, lessons.probe, seed=step) >= TARGET_ACCURACY:
+        if is_due and lessons.solve_probe(step) >= TARGET_ACCURACY:
             break
     return losses
 
