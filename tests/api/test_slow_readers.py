@@ -23,7 +23,7 @@ from api import streams
 from api.settings import Settings
 from tests.api.conftest import Service
 from tests.api.streams import headers_of
-from tests.api.test_watching import Writer
+from tests.api.writer import Writer
 from tests.conftest import find_free_port
 
 NUM_READERS = 1000
