@@ -54,7 +54,7 @@ def run_rows(algorithm: Mapping[str, Any]) -> list[Row]:
             [_GRAD_NORM, _CLIP, _MISMATCH, *([_MASK_SHARE] if masks else []), *([_KL] if has_reference else [])],
         ),
         Row("Quadrants of tokens by probability and entropy", [_quadrants(*figure) for figure in _QUADRANT_FIGURES]),
-        Row("Signal", [_GROUPS, _SPREAD, _TRUNCATED, *([_FUNNEL] if masks else [])]),
+        Row("Signal", [_GROUPS, _SPREAD, _TRUNCATED, _GRADER, *([_FUNNEL] if masks else [])]),
         Row("Speed", [_THROUGHPUT, _STEP_TIME, _MEMORY]),
     ]
 
@@ -146,10 +146,14 @@ _MASK_SHARE = Panel(
 )
 _GROUPS = Panel(
     "Groups without signal",
-    [Series("reward/groups_without_advantage", "all equal")],
+    [
+        Series("reward/groups_without_advantage", "all equal"),
+        Series("reward/groups_all_zero", "all 0"),
+        Series("reward/groups_all_one", "all 1"),
+    ],
     unit="share",
     color=0,
-    note="Groups whose responses all earned the same reward; they teach nothing.",
+    note="Groups whose responses all earned the same reward teach nothing: too hard (all 0), or too easy (all 1).",
 )
 _SPREAD = Panel(
     "Reward spread",
@@ -175,6 +179,12 @@ _TRUNCATED = Panel(
     unit="share",
     color=1,
     note="Responses that were cut at the token limit.",
+)
+_GRADER = Panel(
+    "Grader",
+    [Series("grader/error_share", "errors (share)"), Series("speed/grade_s", "time of a step (s)")],
+    color=4,
+    note="Responses that could not be judged, and how long a step waits for its verdicts.",
 )
 _THROUGHPUT = Panel("Throughput", [Series("speed/tokens_per_s", "tokens")], unit="tokens/s", color=2)
 _STEP_TIME = Panel(

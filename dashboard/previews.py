@@ -78,7 +78,7 @@ def report_words(report: JsonObject) -> str:
 
 def report_faults(report: JsonObject) -> dict[str, list[Any]]:
     """Lines and what is the matter with them, by line."""
-    found = [(row["line"], row["reason"]) for row in report["refused"]]
+    found = [(row["line"], row["detail"]) for refusal in report["refused"] for row in refusal["examples"]]
     found += [(row["line"], f"the prompt of line {row['first_line']} again") for row in report["duplicates"]]
     found += [(line, "the prompt stands in the other file too") for line in (report["overlap"] or {}).get("lines", [])]
     found.sort()

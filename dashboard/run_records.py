@@ -51,19 +51,39 @@ def checkpoints(job_id: str) -> None:
         return
     if not saved:
         st.caption("No checkpoint yet. They are written as the run goes on, and once more at its end.")
+    best = best_checkpoint(saved)
     for place, checkpoint in enumerate(saved):
-        _checkpoint(checkpoint, ticket, is_newest=place == 0)
+        _checkpoint(checkpoint, ticket, is_newest=place == 0, is_best=checkpoint["id"] == best)
 
 
-def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bool) -> None:
+def best_checkpoint(saved: list[JsonObject]) -> str | None:
+    """The id of the checkpoint with the highest validation reward, the earliest of equals; None where none has one."""
+    scored = [
+        (checkpoint["metrics"]["eval/reward_mean"], -checkpoint["step_number"], checkpoint["id"])
+        for checkpoint in saved
+        if checkpoint["metrics"].get("eval/reward_mean") is not None
+    ]
+    return str(max(scored)[2]) if scored else None
+
+
+def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bool, is_best: bool) -> None:
     name = checkpoint["id"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**Step {checkpoint['step_number']:,}**", width="content")
             if checkpoint["final"]:
                 st.badge("Final", icon=":material/flag:", color="green")
+            if is_best:
+                st.badge("Best", icon=":material/star:", color="blue", help="The highest validation reward so far.")
             age = formats.duration(time.time() - checkpoint["created_at"])
-            st.caption(f"{formats.size(checkpoint['bytes'])} · {age} ago · {formats.plain(name)}", width="stretch")
+            scores = checkpoint["metrics"]
+            told = [
+                f"{word} {formats.number(scores[key])}"
+                for word, key in (("reward", "reward/mean"), ("validation", "eval/reward_mean"))
+                if scores.get(key) is not None
+            ]
+            words = [*told, formats.size(checkpoint["bytes"]), f"{age} ago", name]
+            st.caption(formats.plain(" · ".join(words)), width="stretch")
             st.link_button("Download all", service.download_url(name, ticket), icon=":material/download:")
         links = [service.download_url(name, ticket, file["path"]) for file in checkpoint["files"]]
         with st.expander("Files and digests", expanded=is_newest):

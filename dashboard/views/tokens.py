@@ -134,12 +134,20 @@ def _response(step: Step, rows: list[JsonObject]) -> None:
         )
         st.caption(
             f"Problem {chosen['prompt_index'] + 1}, answer {chosen['sample_index'] + 1} · "
-            f"reward {formats.number(chosen['reward'])} · {chosen['length']:,} tokens"
+            f"reward {formats.number(chosen['reward'])} · {chosen['length']:,} tokens",
+            width="stretch",
+        )
+        detail = recordings.response(step, chosen["id"])
+        st.page_link(
+            "views/playground.py",
+            label="Ask again",
+            icon=":material/forum:",
+            query_params={"run": step.job_id, "prompt": detail["prompt_text"]},
         )
     token = st.query_params.get("token", "")
     focus = int(token) if token.isdigit() else None
     token_strip(
-        microscope.strip(recordings.response(step, chosen["id"])),
+        microscope.strip(detail),
         color=microscope.COLORS[color],
         focus=focus,
         key="strip",

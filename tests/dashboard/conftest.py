@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from api.store.database import Database
 from client.chromium import find_browser
@@ -135,6 +135,7 @@ def dashboard_url(service: Service, tmp_path_factory: pytest.TempPathFactory) ->
 def browser() -> Iterator[Browser]:
     """Headless Chromium: the machine's own where it has one."""
     own = find_browser()
+    expect.set_options(timeout=20_000)  # a deadline for a loaded machine; what is there is seen at once
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(own) if own else None, args=BROWSER_ARGUMENTS)
         yield browser

@@ -18,6 +18,11 @@ ENTROPY = 'figure[data-panel="policy/entropy"]'
 MASK = 'figure[data-panel="mask/ppm"]'
 REWARD = 'figure[data-panel="reward/mean"]'
 BOARD = ".board"
+SHIFTS = """() => {
+    window.shift = 0;
+    const add = (list) => list.getEntries().forEach((entry) => (window.shift += entry.value));
+    new PerformanceObserver(add).observe({ type: "layout-shift" });
+}"""
 
 
 def open_run(page: Page, dashboard_url: str, job_id: str) -> None:
@@ -61,6 +66,7 @@ def test_points_arrive_in_every_curve_without_a_reload(page: Page, dashboard_url
     open_run(page, dashboard_url, run.id)
     page.evaluate("window.mark = 'the same document'")
 
+    page.evaluate(SHIFTS)
     run.take_steps(3)
 
     expect_points(page, ENTROPY, 8)
@@ -69,6 +75,7 @@ def test_points_arrive_in_every_curve_without_a_reload(page: Page, dashboard_url
     expect_points(page, ENTROPY, 9)
     expect_points(page, MASK, 9)
     assert page.evaluate("window.mark") == "the same document"
+    assert page.evaluate("window.shift") == 0, "nothing on the page moves when points arrive"
 
 
 def test_the_head_tells_where_a_run_stands_and_follows_it(page: Page, dashboard_url: str, feed: Feed) -> None:

@@ -40,8 +40,8 @@ def client(platform: RunningPlatform) -> Iterator[Client]:
 
 @pytest.fixture(scope="module")
 def problems(platform: RunningPlatform) -> Path:
-    """Nine sums."""
-    rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(9)]
+    """Forty sums."""
+    rows = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(40)]
     path = platform.home / "sums.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
@@ -129,9 +129,9 @@ def test_problems_are_uploaded_checked_and_submitted_and_the_run_is_seen_to_begi
     page: Page, platform: RunningPlatform, client: Client, problems: Path
 ) -> None:
     page.goto(f"{platform.dashboard_url}/new?preset=demo")
-    page.locator('input[type="file"]').first.set_input_files(str(problems))
-    expect(page.get_by_text("Usable", exact=True)).to_be_visible()
-    expect(page.get_by_text("9 rows")).to_be_visible()
+    page.get_by_role("region", name="Training problems").locator("input").set_input_files(str(problems))
+    expect(page.get_by_test_id("stBadge").or_(page.get_by_text("Usable")).first).to_be_visible()
+    expect(page.get_by_text("40 rows")).to_be_visible()
     page.get_by_role("textbox", name="Name").fill("by-hand")
     page.get_by_role("textbox", name="Name").press("Enter")
     page.get_by_role("button", name="Dry run").click()
@@ -200,7 +200,7 @@ def test_the_base_model_and_a_checkpoint_answer_side_by_side_with_probabilities_
     [
         ("", "[data-testid=stDataFrame]"),
         ("quadrants?run={run}&step=2", "[data-testid=stECharts], canvas"),
-        ("system", "text=Last sign of life"),
+        ("system", "text=Slots in use"),
         ("compare?runs={label}&runs={label}", "text=Compare"),
     ],
 )
