@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python \
   --override deploy/override.txt --constraint constraints.txt
 
-.PHONY: demo up test check fix bench clean
+.PHONY: demo up test check fuzz fix bench clean
 demo: $(INSTALLED)
 	$(BIN)/stapo demo
 
@@ -27,6 +27,10 @@ check: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(MAKE) test
 
+# A minute of whatever bytes atheris thinks of, thrown at the reader of data files.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz.data_reader --seconds 60
+
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -42,6 +46,10 @@ $(INSTALLED): pyproject.toml constraints.txt deploy/override.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(INSTALL) --editable '.[all]' --group dev
+	touch $@
+
+$(VENV)/.fuzz: $(INSTALLED)
+	$(INSTALL) --group fuzz
 	touch $@
 
 # The peers to measure beside: only `make bench` needs them.

@@ -1,6 +1,6 @@
 """The commands: `python -m benchmarks` measures what fits into a quarter of an hour, its sub-commands one thing each.
 
-`gpu` stands apart: it wants a GPU, and none of the peers.
+`gpu` stands apart: it wants a GPU, and none of the peers; so does `validation`, which measures no trainer.
 """
 
 from __future__ import annotations
@@ -24,6 +24,11 @@ def main() -> int:
         os.environ.setdefault("COLUMNS", "140")  # tables stay whole in a file
     if asked.command == "gpu":
         return _gpu(asked)
+    if asked.command == "validation":
+        from benchmarks import validation
+
+        validation.main(asked.gigabytes, kind=asked.kind)
+        return 0
     if asked.command == "dashboard":
         from benchmarks import dashboard
 
@@ -62,7 +67,7 @@ def _gpu(asked: argparse.Namespace) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles", "gpu", "dashboard")
+    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles", "gpu", "validation", "dashboard")
     parser.add_argument("command", nargs="?", default="all", choices=commands)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; more than one needs an idle machine")
     parser.add_argument("--size", choices=("tiny", "42m"), help="trainer, diagnostics: one size alone")
@@ -79,6 +84,8 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--verl", action="store_true", help="oracles: against verl alone, in an environment of its own")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="gpu: cpu needs --small")
     parser.add_argument("--small", action="store_true", help="gpu: toy sizes, to try the code out")
+    parser.add_argument("--gigabytes", type=float, default=1.0, help="validation: the size of the file")
+    parser.add_argument("--kind", choices=("plain", "gzip", "zstd"), default="plain", help="validation: its format")
     asked = parser.parse_args()
     if asked.command == "gpu" and asked.device == "cpu" and not asked.small:
         parser.error("the interpreter would take hours at full size: add --small")
