@@ -6,6 +6,7 @@ Each command prints its seed, what it did and what it found; its exit code is 1 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import random
 import subprocess
@@ -33,7 +34,8 @@ SMALL_DISK = [0, 500, 1000, 2000, 3000, 4000, 6000, 9000, 13000, 20000]
 def storm(options: argparse.Namespace) -> list[str]:
     """Faults at every place and from every side, at once."""
     seed = options.seed
-    report = _blow(plan(options.faults, seed=seed, per_phase=options.per_phase), Shape(without=options.without), seed)
+    faults = plan(options.faults, seed=seed, per_phase=options.per_phase)
+    report = _blow(faults, Shape(without=options.without), seed, at_most_s=60.0 * options.minutes)
     _show(report)
     return report.breaches
 
@@ -156,9 +158,9 @@ def _all(parts: Sequence[Command], options: argparse.Namespace) -> list[str]:
     return breaches
 
 
-def _blow(faults: list[Fault], shape: Shape, seed: int) -> Report:
+def _blow(faults: list[Fault], shape: Shape, seed: int, *, at_most_s: float = math.inf) -> Report:
     with running_site(shape) as site, _progress("faults", len(faults)) as step:
-        return Storm(site, faults, seed=seed).run(step)
+        return Storm(site, faults, seed=seed).run(step, at_most_s=at_most_s)
 
 
 def _show(report: Report) -> None:
@@ -215,6 +217,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, help="replays the faults of an earlier run; at random when not given")
     parser.add_argument("--faults", type=int, default=210, help="storm: how many, at least")
     parser.add_argument("--per-phase", type=int, default=0, help="storm: how many in each phase, at least")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="storm: how long, at most")
     parser.add_argument("--without", default="", choices=["", *AGAINST], help="storm: remove a guard")
     parser.add_argument("--small-disk", action="store_true", help="disk: also on a tmpfs of 1 MiB (as root)")
     parser.add_argument("--away-s", type=float, default=6.0, help="outages: seconds without a database")

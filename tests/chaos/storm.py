@@ -6,6 +6,7 @@ The seed gives the faults, their order and their victims; how they interleave wi
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections import Counter
@@ -25,11 +26,11 @@ from tests.chaos.site import Site
 
 NUM_JOBS = 8
 NUM_STEPS = 24
-NUM_ARMED = 3
+NUM_ARMED = 5
 PATIENCE_S = 12.0
 SETTLE_S = 150.0
 _TICK_S = 0.05
-_GAP_S = 0.35
+_GAP_S = 0.25
 _IN_HANDS = (JobState.STARTING, JobState.RUNNING)
 
 
@@ -68,10 +69,10 @@ class Storm:
         self._states: dict[str, JobState] = {}
         self._struck_at = self._nudged_at = 0.0
 
-    def run(self, on_progress: Callable[[int, int], None]) -> Report:
-        """Until every fault is done, the sky is clear and every job has ended."""
+    def run(self, on_progress: Callable[[int, int], None], *, at_most_s: float = math.inf) -> Report:
+        """Until every fault is done (or the time is up), the sky is clear and every job has ended."""
         began = time.monotonic()
-        while self.waiting or self._armed:
+        while (self.waiting or self._armed) and time.monotonic() - began < at_most_s:
             self._tick()
             self._keep_jobs()
             self._count()
@@ -139,7 +140,7 @@ class Storm:
             return
         self._nudged_at = time.monotonic()
         victim = self.source.choice(running)
-        if "cancelling" in self._armed:
+        if "cancelling" in self._armed and JobState.CANCELLING not in self._states.values():
             self._asked.append(victim)
             if self._ask(lambda: self.site.client.cancel_job(victim)):
                 self._cancelled.append(victim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from stapo_core.folders import verify
 from tests.stapo_core.tiny import make_run_folder, read_events
 
 
@@ -144,3 +146,19 @@ def test_a_run_directory_must_be_named_and_exist(arguments: list[str]) -> None:
     command = [sys.executable, "-m", "stapo_core", *arguments]
 
     assert subprocess.run(command, capture_output=True, check=False).returncode in (2, 78)
+
+
+def test_a_run_whose_files_may_grow_no_further_halts_with_exit_74_and_its_last_checkpoint(tmp_path: Path) -> None:
+    run_dir = make_run_folder(tmp_path, num_steps=100_000, checkpoint={"every_steps": 1})
+
+    with trainer(run_dir) as process:
+        wait_for(run_dir, "checkpoint")
+        largest = 2 * (run_dir / "events.jsonl").stat().st_size + 10_000  # there is room for events, not for weights
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (largest, resource.RLIM_INFINITY))
+        assert process.wait(30) == 74
+
+    halted = read_events(run_dir)[-1]
+    assert (halted["type"], halted["reason"], halted["stage"]) == ("halted", "storage_full", "saving")
+    assert "File too large" in halted["message"]
+    newest = sorted((run_dir / "checkpoints").iterdir())[-1]
+    assert verify(newest).step == max(event["step"] for event in read_events(run_dir) if event["type"] == "checkpoint")
