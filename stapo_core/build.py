@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import copy
 import platform
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 import transformers
 
@@ -54,6 +56,8 @@ def build(
     # Filling what is not yet written would look for a mistake of ours, at a twentieth of a step.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(config.seed)
+    random.seed(config.seed)  # nothing of ours draws from these two; a library may
+    np.random.seed(config.seed % 2**32)
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
     pool = _graders(config, allows_user_code=allows_user_code)

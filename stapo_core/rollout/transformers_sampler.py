@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from stapo_core.batch import Finish, Group, Prompt, Response
+from stapo_core.failpoints import failpoint
 from stapo_core.rollout import Draw, Limits, Stopped, Watcher
 from stapo_core.rollout.decoding import Decoder
 from stapo_core.rollout.drawing import Drawn, UniformStreams, draw_tokens, rule_out
@@ -148,6 +149,7 @@ class TransformersSampler:
         alive = torch.arange(len(logits))  # the row that each row of the decoder draws for
         for step in range(self._max_response_tokens):
             drawn = choose(logits, alive)
+            failpoint("sampling")
             on_device = alive.to(logits.device)
             token_ids[on_device, step] = drawn.token_ids
             logprobs[on_device, step] = drawn.logprobs
