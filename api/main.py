@@ -16,6 +16,7 @@ from api.document import complete_document
 from api.grading import GraderDesk
 from api.instruments import Instruments, Meter
 from api.keyring import Keyring
+from api.masking import install_masking
 from api.problems import RESPONSES, install_problems
 from api.rates import Rates
 from api.relay import Relay
@@ -58,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
+    install_masking()
     database = Database(settings.database_url)
     dispatcher = Dispatcher(database, settings)
     streams = Streams(database, poll_s=settings.stream_poll_s, max_streams=settings.max_streams)
