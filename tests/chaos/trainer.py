@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # it is started as a file, with an environment of its own
+
 from stapo_core import folders
 from stapo_core.__main__ import StopFlag, die_with_parent, take_lock
 from stapo_core.config import RunConfig
