@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
 
 from stapo_core.config import MathGrader
@@ -10,6 +12,15 @@ from stapo_core.graders.score import Pair, Score
 
 _TAIL = 4000  # characters of a response without a box that are searched for its last expression
 _WIDEST = 4000  # an answer longer than this is no answer
+_SUPERSCRIPTS = re.compile("⁻?[⁰¹²³⁴⁵⁶⁷⁸⁹]+")
+_ROOT = re.compile(r"√\s*([0-9]+|[A-Za-z])")
+_FULL_STOP = re.compile(r"(?<=[0-9])\.$")
+_FRACTIONS = str.maketrans(
+    {
+        character: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", character).split("⁄"))
+        for character in "½⅓⅔¼¾⅛"
+    }
+)
 
 
 class MathScorer:
@@ -43,7 +54,14 @@ def reference_of(text: str) -> str:
 
 
 def _box(text: str) -> str:
-    return f"\\boxed{{{text.strip().strip('$').strip()}}}"
+    return f"\\boxed{{{_as_latex(text.strip().strip('$').strip())}}}"
+
+
+def _as_latex(text: str) -> str:
+    """What is typed as characters of its own, as LaTeX has it; the full stop after a number ends a sentence."""
+    text = _SUPERSCRIPTS.sub(lambda found: f"^{{{unicodedata.normalize('NFKC', found[0])}}}", text).replace("−", "-")
+    text = _ROOT.sub(lambda found: f"\\sqrt{{{found[1]}}}", text.translate(_FRACTIONS))
+    return _FULL_STOP.sub("", text.replace("\\varnothing", "\\emptyset").replace("∅", "\\emptyset"))
 
 
 def _last_boxed(text: str) -> str | None:
