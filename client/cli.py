@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -42,7 +43,6 @@ app = typer.Typer(
     name="stapo",
     help="Reinforcement fine-tuning that stays stable: run the platform, submit jobs, watch them, fetch checkpoints.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 out = Console()
@@ -153,12 +153,16 @@ def train(
     only_estimate: Annotated[
         bool, typer.Option("--estimate", help="Print the memory and work it would take, and start nothing.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the estimate as JSON for scripts.")] = False,
 ) -> None:
     """Train with no platform: config in, run directory out. The same command goes on where it was stopped."""
     with _sentences():
         if only_estimate:
-            typer.echo("\n".join(estimate(config_file).lines()))
+            taken = estimate(config_file)
+            typer.echo(json.dumps({**asdict(taken), "total": taken.total}) if as_json else "\n".join(taken.lines()))
             return
+        if as_json:
+            raise typer.BadParameter("--json goes with --estimate; a run's own record is its events.jsonl")
         code = train_alone(config_file, run_dir or Path("runs") / config_file.stem, out)
     raise typer.Exit(code)
 
