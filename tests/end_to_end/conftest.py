@@ -49,7 +49,7 @@ def problems(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CreateJob = Callable[..., FineTuningJob]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def create_job(openai: OpenAI, problems: Path, base_model: str) -> CreateJob:
     def create(*, num_steps: int) -> FineTuningJob:
         with problems.open("rb") as file:
@@ -70,6 +70,16 @@ def create_job(openai: OpenAI, problems: Path, base_model: str) -> CreateJob:
         return openai.fine_tuning.jobs.create(model=base_model, training_file=training_file.id, method=method, seed=3)
 
     return create
+
+
+@pytest.fixture(scope="session")
+def trained(openai: OpenAI, create_job: CreateJob) -> FineTuningJob:
+    """A job that has succeeded after six steps, shared by the session."""
+    job = create_job(num_steps=6)
+    assert job.object == "fine_tuning.job"
+    assert job.method is not None
+    assert job.method.type == "reinforcement"
+    return wait_for(openai, job.id, lambda job: job.status == "succeeded")
 
 
 def wait_for(
