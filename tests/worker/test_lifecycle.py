@@ -207,7 +207,7 @@ class Lifecycle(RuleBasedStateMachine):
 
     # --- what must hold
 
-    @invariant()  # type: ignore[no-untyped-call]
+    @invariant()
     def every_job_is_where_the_model_says(self) -> None:
         for twin in getattr(self, "twins", []):
             with self.database.transaction() as session:
