@@ -6,16 +6,15 @@ before the last folded stretch is folded, and the rest is read row by row.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import ARRAY, Double, String, any_, cast, delete, func, literal, or_, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
-from api.store.tables import CurveBucket, StepBucket, StepMetrics
+from api.store.tables import CurveBucket, StepBucket
 from api.store.thinning import Array, Curve
 
 SPAN = 256
@@ -84,13 +83,9 @@ def measure(session: Session, wanted: Range) -> Extent:
     stop = min(_num_folded(session, wanted.job_id, wanted.kind), (wanted.to_step + 1) // SPAN)
     if stop <= first:
         first = stop = 0
-    num_rows = session.scalar(select(func.count()).select_from(StepMetrics).where(*_rows_of(wanted, first, stop))) or 0
-    if stop == first:
-        return Extent(wanted, first, stop, num_rows, ())
-    columns = func.sum(StepBucket.num_rows), func.min(StepBucket.first_seq), func.max(StepBucket.last_seq)
-    row = session.execute(select(*columns).where(*_buckets_of(StepBucket, wanted, first, stop))).one()
-    num_folded, *ends = row
-    return Extent(wanted, first, stop, num_rows + int(num_folded or 0), tuple(end for end in ends if end is not None))
+    row = session.execute(_MEASURE, _named(wanted, first, stop)).one()
+    ends = () if row.first_seq is None else (row.first_seq, row.last_seq)
+    return Extent(wanted, first, stop, row.num_rows + int(row.num_folded or 0), ends)
 
 
 def survey(session: Session, extent: Extent) -> Survey:
@@ -134,21 +129,39 @@ def _num_folded(session: Session, job_id: str, kind: str) -> int:
     return 0 if found is None else found + 1
 
 
-def _rows_of(wanted: Range, first: int, stop: int) -> Iterator[Any]:
-    """The rows of the range that do not lie in its folded part."""
-    yield StepMetrics.job_id == wanted.job_id
-    yield StepMetrics.kind == wanted.kind
-    yield StepMetrics.step >= wanted.from_step
-    yield StepMetrics.step <= wanted.to_step
-    if stop > first:
-        yield or_(StepMetrics.step < first * SPAN, StepMetrics.step >= stop * SPAN)
+def _named(wanted: Range, first: int, stop: int) -> dict[str, Any]:
+    """The range for the statements below; `first` to `stop` is its folded part."""
+    ends = {"from_step": wanted.from_step, "to_step": wanted.to_step, "above": first * SPAN, "below": stop * SPAN}
+    return {"job": wanted.job_id, "kind": wanted.kind, **ends, "first": first, "stop": stop}
 
 
-def _buckets_of(table: type[StepBucket | CurveBucket], wanted: Range, first: int, stop: int) -> Iterator[Any]:
-    yield table.job_id == wanted.job_id
-    yield table.kind == wanted.kind
-    yield table.bucket >= first
-    yield table.bucket < stop
+# Written out, since they are asked often: to build such statements from their parts takes longer than to run them.
+_ROWS = """step_metrics
+    WHERE job_id = :job AND kind = :kind AND step >= :from_step AND step <= :to_step
+    AND (step < :above OR step >= :below)"""
+_BUCKETS = "WHERE job_id = :job AND kind = :kind AND bucket >= :first AND bucket < :stop"
+_MEASURE = text(f"""
+SELECT * FROM (SELECT count(*) AS num_rows FROM {_ROWS}) AS rows,
+(SELECT sum(num_rows) AS num_folded, min(first_seq) AS first_seq, max(last_seq) AS last_seq
+ FROM step_buckets {_BUCKETS}) AS buckets""")  # noqa: S608  # of our own constants
+_KEYS = text(f"""
+SELECT jsonb_object_keys(values) FROM (SELECT values FROM {_ROWS} ORDER BY step LIMIT 1) AS first
+UNION SELECT jsonb_object_keys(values) FROM (SELECT values FROM {_ROWS} ORDER BY step DESC LIMIT 1) AS last
+""")  # noqa: S608
+_SEQS = text(f"SELECT array_send(array_agg(seq::float8 ORDER BY step)) FROM {_ROWS}")  # noqa: S608
+_VALUES = text(f"""
+SELECT key, array_send(array_agg(coalesce((values ->> key)::float8, 'NaN') ORDER BY step))
+FROM (SELECT step, values FROM {_ROWS}) AS rows, unnest(cast(:keys AS text[])) AS key GROUP BY key
+""")  # noqa: S608
+_EXTREMES = text(f"""
+SELECT key, {
+    ", ".join(
+        f"array_send(array_agg({name}::float8 ORDER BY bucket))"
+        for name in ("least", "least_seq", "greatest", "greatest_seq", "total", "squares", "num_values")
+    )
+}
+FROM curve_buckets {_BUCKETS} AND (cast(:keys AS text[]) IS NULL OR key = ANY(:keys)) GROUP BY key
+""")  # noqa: S608
 
 
 _ELEMENT = np.dtype([("size", ">i4"), ("value", ">f8")])
@@ -157,43 +170,24 @@ _HEADER_BYTES = 20  # of an array of one dimension in Postgres's binary form (ar
 
 def _read_rows(session: Session, wanted: Range, first: int, stop: int) -> tuple[list[int], dict[str, Curve]]:
     """The first and last row outside the folded part, and every curve there; without keys, those of the two rows."""
-    rows = select(StepMetrics).where(*_rows_of(wanted, first, stop)).subquery()
-    keys = sorted(wanted.keys or _keys_of(session, rows))
-    absent = literal(math.nan, Double)
-    columns = [cast(rows.c.seq, Double), *(cast(rows.c["values"][key].astext, Double) for key in keys)]
-    ordered = select(*(func.coalesce(each, absent) for each in columns)).order_by(rows.c.step).subquery()
-    packed = session.execute(select(*map(_packed, ordered.c))).one()
-    if packed[0] is None:
+    named = _named(wanted, first, stop)
+    packed = session.scalar(_SEQS, named)
+    if packed is None:
         return [], {}
-    seqs, *curves = map(_unpack, packed)
-    places = seqs.astype(np.int64)
-    known = zip(keys, curves, strict=True)
-    return [int(places[0]), int(places[-1])], {key: Curve.of(curve, places) for key, curve in known}
-
-
-def _keys_of(session: Session, rows: Any) -> set[str]:
-    """The keys of the first and the last row."""
-    orders = (rows.c.step, rows.c.step.desc())
-    return {key for each in orders for key in session.scalar(select(rows.c["values"]).order_by(each).limit(1)) or ()}
+    places = _unpack(packed).astype(np.int64)
+    keys = list(wanted.keys or session.scalars(_KEYS, named))
+    found = session.execute(_VALUES, named | {"keys": keys})
+    return [int(places[0]), int(places[-1])], {key: Curve.of(_unpack(curve), places) for key, curve in found}
 
 
 def _read_buckets(session: Session, wanted: Range, first: int, stop: int) -> Iterator[tuple[str, Curve]]:
     """Every curve of the folded part."""
-    parts = select(CurveBucket).where(*_buckets_of(CurveBucket, wanted, first, stop))
-    if wanted.keys is not None:
-        parts = parts.where(CurveBucket.key == any_(cast(sorted(wanted.keys), ARRAY(String))))
-    rows = parts.order_by(CurveBucket.key, CurveBucket.bucket).subquery()
-    names = ("least", "least_seq", "greatest", "greatest_seq", "total", "squares", "num_values")
-    columns = [_packed(cast(rows.c[name], Double)) for name in names]
-    for key, *packed in session.execute(select(rows.c.key, *columns).group_by(rows.c.key)):
+    keys = None if wanted.keys is None else list(wanted.keys)
+    for key, *packed in session.execute(_EXTREMES, _named(wanted, first, stop) | {"keys": keys}):
         least, least_at, greatest, greatest_at, *sums = map(_unpack, packed)
         yield key, Curve(least, least_at.astype(np.int64), greatest, greatest_at.astype(np.int64), *sums)
 
 
-def _packed(column: Any) -> Any:
-    """A column of doubles as one value, so that there is no Python object per number."""
-    return func.array_send(func.array_agg(column))
-
-
 def _unpack(packed: bytes) -> Array:
+    """An array of doubles from Postgres's binary form, so that there is no Python object per number."""
     return np.frombuffer(packed, _ELEMENT, offset=_HEADER_BYTES)["value"].astype(np.float64)

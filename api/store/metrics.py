@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import (
-    ARRAY,
-    BigInteger,
-    ColumnElement,
-    Double,
-    String,
-    Text,
-    any_,
-    cast,
-    delete,
-    func,
-    literal,
-    or_,
-    select,
-    true,
-)
-from sqlalchemy.dialects.postgresql import array
+from sqlalchemy import ARRAY, String, cast, delete, func, or_, select, text, true
 from sqlalchemy.orm import Session
 
 from api.store import curves
@@ -114,22 +97,28 @@ def values_at(session: Session, job: Job, step: int) -> dict[str, float | None]:
 
 def read_metrics(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[StepMetrics]:
     """The points in the order of the job's sequence; of more than `max_points` about so many, and no spike is lost."""
-    query = _thinned(session, job, wanted, max_points)[0]
+    query, (chosen, _) = _query(job, wanted), _choose(session, job, wanted, max_points)
+    if chosen is not None:
+        is_stepped = (StepMetrics.kind == chosen.kind) & StepMetrics.step.in_(chosen.steps)
+        query = query.where(or_(StepMetrics.seq.in_(chosen.seqs), is_stepped))
     return list(session.scalars(query.order_by(StepMetrics.seq)))
 
 
 def read_points(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> Points:
     """The same points, their values as they are stored: nothing is decoded that is only passed on."""
-    query, num_rows = _thinned(session, job, wanted, max_points)
-    query = query.with_only_columns(
-        StepMetrics.seq,
-        StepMetrics.kind,
-        StepMetrics.step,
-        func.extract("epoch", StepMetrics.created_at).cast(Double),
-        StepMetrics.fence,
-        StepMetrics.values.cast(Text) if wanted.keys is None else _only(wanted.keys),
-    )
-    return Points([Point(*row) for row in session.execute(query.order_by(StepMetrics.seq))], num_rows)
+    chosen, num_rows = _choose(session, job, wanted, max_points)
+    named = {
+        "job": job.id,
+        "kind": wanted.kind,
+        "from_step": wanted.from_step or 0,
+        "to_step": MAX_STEP if wanted.to_step is None else wanted.to_step,
+        "keys": None if wanted.keys is None else sorted(wanted.keys),
+        "seqs": None if chosen is None else chosen.seqs,
+        "steps": None if chosen is None else chosen.steps,
+        "stepped": None if chosen is None else chosen.kind,
+    }
+    query = _ALL_POINTS if chosen is None else _CHOSEN_POINTS
+    return Points([Point(*row) for row in session.execute(query, named)], num_rows)
 
 
 def read_since(session: Session, job_id: str, seq: int, *, limit: int) -> list[StepMetrics | JobEvent]:
@@ -185,10 +174,26 @@ def _query(job: Job, wanted: MetricsFilter) -> Any:
     return query
 
 
-def _only(keys: Collection[str]) -> ColumnElement[str]:
-    """The values of some keys as JSON, written by Postgres; an absent key is no text, which `array_to_string` skips."""
-    told = [literal(f"{json.dumps(key)}:") + StepMetrics.values[key].cast(Text) for key in sorted(keys)]
-    return literal("{") + func.array_to_string(array(told), ",") + "}"
+@dataclass(frozen=True)
+class _Chosen:
+    """What thinning leaves: rows by their numbers, and some steps of one kind besides."""
+
+    seqs: list[int]
+    kind: str | None
+    steps: list[int]
+
+
+# The values of some keys are written as JSON by Postgres: what is not needed is neither sent nor decoded.
+_POINT = """SELECT seq, kind, step, extract(epoch FROM created_at)::float8, fence,
+CASE WHEN cast(:keys AS text[]) IS NULL THEN values::text ELSE coalesce((
+    SELECT '{' || string_agg(to_json(key)::text || ':' || (values -> key)::text, ',') || '}'
+    FROM unnest(cast(:keys AS text[])) AS key WHERE values ? key
+), '{}') END"""
+_ALL_POINTS = text(f"""{_POINT} FROM step_metrics
+WHERE job_id = :job AND (cast(:kind AS text) IS NULL OR kind = :kind) AND step >= :from_step AND step <= :to_step
+ORDER BY seq""")  # of our own constants
+_CHOSEN_POINTS = text(f"""{_POINT} FROM step_metrics
+WHERE job_id = :job AND (seq = ANY(:seqs) OR (kind = :stepped AND step = ANY(:steps))) ORDER BY seq""")
 
 
 def _ranges(job: Job, wanted: MetricsFilter) -> list[Range]:
@@ -197,23 +202,20 @@ def _ranges(job: Job, wanted: MetricsFilter) -> list[Range]:
     return [Range(job.id, kind, wanted.keys, first, last) for kind in kinds]
 
 
-def _thinned(session: Session, job: Job, wanted: MetricsFilter, max_points: int | None) -> tuple[Any, int]:
-    """The query for all points that are wanted, or for those that thinning leaves; and how many there are before."""
-    query = _query(job, wanted)
+def _choose(session: Session, job: Job, wanted: MetricsFilter, max_points: int | None) -> tuple[_Chosen | None, int]:
+    """What thinning leaves of the points that are wanted, None for all of them; and how many there are before."""
     extents = [curves.measure(session, each) for each in _ranges(job, wanted)]
     num_rows = sum(each.num_rows for each in extents)
     if not max_points or num_rows <= max_points:
-        return query, num_rows
+        return None, num_rows
     surveys = [curves.survey(session, each) for each in extents if each.num_rows]
     ends = [end for each in surveys for end in each.ends]
     kept = survivors([curve for each in surveys for curve in each.curves], [min(ends), max(ends)], max_points)
-    is_kept = StepMetrics.seq == any_(cast(kept.tolist(), ARRAY(BigInteger)))
     longest = max(extents, key=lambda each: each.num_rows)
     num_free = max_points - len(kept)
     if longest.is_short or num_free <= 0:
-        return query.where(is_kept), num_rows
+        return _Chosen(kept.tolist(), None, []), num_rows
     # Few extremes were folded out of many rows: what room is left goes to steps at even distances.
     first, last = max(longest.wanted.from_step, 1), min(longest.wanted.to_step, job.step)
-    even = np.unique(np.linspace(first, last, num_free).astype(np.int64)).tolist()
-    is_even = (StepMetrics.kind == longest.wanted.kind) & (StepMetrics.step == any_(cast(even, ARRAY(BigInteger))))
-    return query.where(or_(is_kept, is_even)), num_rows
+    even = np.unique(np.linspace(first, last, num_free).astype(np.int64))
+    return _Chosen(kept.tolist(), longest.wanted.kind, even.tolist()), num_rows
