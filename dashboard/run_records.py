@@ -87,7 +87,7 @@ def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bo
             st.link_button("Download all", service.download_url(name, ticket), icon=":material/download:")
         links = [service.download_url(name, ticket, file["path"]) for file in checkpoint["files"]]
         with st.expander("Files and digests", expanded=is_newest):
-            st.table(tables.checkpoint_files(checkpoint, links), border="horizontal", hide_index=True)
+            st.markdown(tables.checkpoint_files(checkpoint, links))
 
 
 def configuration(job: JsonObject) -> None:

@@ -108,11 +108,10 @@ def events(rows: list[JsonObject]) -> Columns:
     }
 
 
-def checkpoint_files(checkpoint: JsonObject, links: list[str]) -> Columns:
-    """The files of one checkpoint in Markdown: the name links to the bytes, the digest is set as code."""
-    files = checkpoint["files"]
-    return {
-        "File": [f"[{formats.plain(file['path'])}]({link})" for file, link in zip(files, links, strict=True)],
-        "Size": [formats.size(file["bytes"]) for file in files],
-        "SHA-256": [f"`{file['sha256']}`" for file in files],
-    }
+def checkpoint_files(checkpoint: JsonObject, links: list[str]) -> str:
+    """The files of one checkpoint as a table in Markdown: the name links to the bytes, the digest is set as code."""
+    rows = [
+        f"| [{formats.plain(file['path'])}]({link}) | {formats.size(file['bytes'])} | `{file['sha256']}` |"
+        for file, link in zip(checkpoint["files"], links, strict=True)
+    ]
+    return "\n".join(["| File | Size | SHA-256 |", "|---|---:|---|", *rows])

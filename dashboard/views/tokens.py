@@ -134,16 +134,9 @@ def _response(step: Step, rows: list[JsonObject]) -> None:
         )
         st.caption(
             f"Problem {chosen['prompt_index'] + 1}, answer {chosen['sample_index'] + 1} · "
-            f"reward {formats.number(chosen['reward'])} · {chosen['length']:,} tokens",
-            width="stretch",
+            f"reward {formats.number(chosen['reward'])} · {chosen['length']:,} tokens"
         )
-        detail = recordings.response(step, chosen["id"])
-        st.page_link(
-            "views/playground.py",
-            label="Ask again",
-            icon=":material/forum:",
-            query_params={"run": step.job_id, "prompt": detail["prompt_text"]},
-        )
+    detail = recordings.response(step, chosen["id"])
     token = st.query_params.get("token", "")
     focus = int(token) if token.isdigit() else None
     token_strip(
@@ -153,7 +146,14 @@ def _response(step: Step, rows: list[JsonObject]) -> None:
         key="strip",
     )
     group = microscope.siblings(rows, chosen)
-    st.markdown(f"**The group: {len(group)} answers to the same problem**")
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(f"**The group: {len(group)} answers to the same problem**", width="content")
+        st.page_link(
+            "views/playground.py",
+            label="Ask again",
+            icon=":material/forum:",
+            query_params={"run": step.job_id, "prompt": detail["prompt_text"]},
+        )
     response_cards(microscope.sibling_cards(group), layout="grid", chosen=chosen["id"], on_open=_open, key="group")
 
 

@@ -283,7 +283,7 @@ def test_of_a_long_run_the_newest_steps_are_asked_for_first_and_none_is_missing(
 
     expect_points(page, ENTROPY, 1600)
     wanted = [re.findall(r"(?:from|to)_step=\d+", url) for url in asked if "/metrics?" in url]
-    assert wanted == [["from_step=100"], ["to_step=99"]]
+    assert wanted == [["from_step=600"], ["to_step=599"]]
 
 
 def test_the_page_learns_that_the_run_has_ended(page: Page, dashboard_url: str, feed: Feed) -> None:

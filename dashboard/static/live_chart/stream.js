@@ -5,7 +5,7 @@ const FIRST_WAIT_S = 1;
 const LONGEST_WAIT_S = 15;
 const HIDDEN_S = 60;
 const MAX_HISTORY = 4000;
-const NEWEST_STEPS = 1500;
+const NEWEST_STEPS = 1000;
 const UNREACHABLE = 3;
 const REFUSED = 401;
 
