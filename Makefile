@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/.installed
 INSTALL = UV_FIND_LINKS="$(LINKS)" $(BIN)/uv pip install --quiet --python $(BIN)/python \
   --override deploy/override.txt --constraint constraints.txt
 
-.PHONY: demo up test check fuzz fix bench clean
+.PHONY: demo up test check fuzz fix bench clean chaos chaos-release
 demo: $(INSTALLED)
 	$(BIN)/stapo demo
 
@@ -30,6 +30,14 @@ check: $(INSTALLED)
 # A minute of whatever bytes atheris thinks of, thrown at the reader of data files.
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz.data_reader --seconds 60
+
+# Some two hundred faults against the real platform, the harness without its guards, full disks, lost servers. The
+# release form is the same with a thousand and more, and takes about an hour.
+chaos: $(INSTALLED)
+	$(BIN)/python -m tests.chaos gate
+
+chaos-release: $(INSTALLED)
+	$(BIN)/python -m tests.chaos release
 
 fix: $(INSTALLED)
 	$(BIN)/ruff check --fix .

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from client.servers import start_postgres
+from stapo_core.failpoints import PLACES
 from tests.chaos import claims, crashes, interruptions, scenes, supervisor, times
 from tests.chaos.faults import AGAINST, Fault, plan
 from tests.chaos.site import QUICK, Shape, running_site
@@ -37,7 +38,8 @@ def storm(options: argparse.Namespace) -> list[str]:
     faults = plan(options.faults, seed=seed, per_phase=options.per_phase)
     report = _blow(faults, Shape(without=options.without), seed, at_most_s=60.0 * options.minutes)
     _show(report)
-    return report.breaches
+    missed = set(PLACES) - set(report.hits) if {fault.phase for fault in faults} >= set(PLACES) else set()
+    return report.breaches + [f"nobody came by {place}" for place in sorted(missed)]
 
 
 def controls(options: argparse.Namespace) -> list[str]:
@@ -132,7 +134,8 @@ def supervisors(options: argparse.Namespace) -> list[str]:
 
 def gate(options: argparse.Namespace) -> list[str]:
     """What every change must pass, in some minutes."""
-    options.faults, options.jobs, options.per_change = 210, 500, 40
+    options.faults, options.jobs, options.per_change, options.away_s = 205, 500, 40, 4.0
+    options.minutes = min(options.minutes, 10.0)
     return _all([storm, controls, disk, outages, race, states], options)
 
 

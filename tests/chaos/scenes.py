@@ -24,6 +24,7 @@ from stapo_core.spool import is_storage_full
 from tests.chaos import verdict
 from tests.chaos.faults import Fault, Hand
 from tests.chaos.site import Site
+from tests.chaos.trainer import STEP_S
 
 PATIENCE_S = 120.0
 
@@ -185,7 +186,7 @@ def lose_the_broker(site: Site, *, num_jobs: int) -> Scene:
 
 def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
     """Postgres is away in mid-job, stopped or frozen: no step is lost, and the same attempt goes on."""
-    steps = int((away_s + 12.0) / 0.03)
+    steps = int((away_s + 4.0) / STEP_S)
     job_id = site.create_job(num_steps=steps, checkpoint_every=20)
     wait_until(site, lambda rows: rows[job_id].step >= 10)
     before, pid = site.jobs()[job_id], site.trainer_of(job_id)
