@@ -20,7 +20,7 @@ from api.errors import TooManyRequests
 from api.lifecycle import TERMINAL, JobState
 from api.schemas import JobEventObject, JobProgress, MetricsPoint
 from api.store import jobs, metrics
-from api.store.database import Database, Outage
+from api.store.database import Database, Outage, Session
 from api.store.tables import Job, JobEvent, StepMetrics
 
 CHUNK = 500
@@ -120,10 +120,10 @@ class Streams:
                     yield format_sse_event(event="resync", data_str=orjson.dumps({"seq": seq}).decode())
                 was_near = is_near
                 lines = tail.behind(seq) if is_near else await asyncio.to_thread(self._read_lines, job.id, seq)
-                for line in lines:
-                    seq = line.seq
-                    if line.of is of:
-                        yield line.text
+                if lines:
+                    seq = lines[-1].seq
+                if news := b"".join(line.text for line in lines if line.of is of):
+                    yield news
                 if progress != told:
                     told = progress
                     yield _encode("state", progress)
@@ -163,10 +163,13 @@ class Streams:
         with self._database.transaction() as session:
             return [write_line(row) for row in metrics.read_since(session, job_id, seq, limit=CHUNK)]
 
+    def _read_since(self, session: Session, job: Job, seq: int) -> list[Row]:
+        return metrics.read_since(session, job.id, seq, limit=BUFFER) if job.last_seq > seq else []
+
     def _read_news(self, known: dict[str, int]) -> dict[str, tuple[Job, list[Line]]]:
         with self._database.transaction() as session:
             found = {
-                job.id: (job, metrics.read_since(session, job.id, known[job.id], limit=BUFFER))
+                job.id: (job, self._read_since(session, job, known[job.id]))
                 for job in jobs.find_jobs(session, list(known))
             }
         return {job_id: (job, [write_line(row) for row in rows]) for job_id, (job, rows) in found.items()}

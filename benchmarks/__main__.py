@@ -32,8 +32,16 @@ def main() -> int:
     if asked.command == "dashboard":
         from benchmarks import dashboard
 
-        dashboard.main(num_steps=asked.steps or 100_000, num_rounds=asked.rounds or 3, seconds=asked.seconds)
+        dashboard.main(num_steps=asked.steps or 100_000, num_rounds=asked.rounds or 3, seconds=asked.seconds or 30)
         return 0
+    if asked.command == "load":
+        from benchmarks import load
+
+        return load.main(rate=asked.rate, num_streams=asked.streams, seconds=asked.seconds or 60)
+    if asked.command == "watch":
+        from benchmarks import watch
+
+        return watch.main(seconds=asked.seconds or 30, num_steps=asked.steps or 1_000_000)
     if asked.verl:
         from benchmarks import oracles_verl
 
@@ -67,7 +75,8 @@ def _gpu(asked: argparse.Namespace) -> int:
 
 def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = ("all", "trainer", "token_stats", "diagnostics", "oracles", "gpu", "validation", "dashboard")
+    commands = ["all", "trainer", "token_stats", "diagnostics", "oracles", "gpu"]
+    commands += ["validation", "dashboard", "load", "watch"]
     parser.add_argument("command", nargs="?", default="all", choices=commands)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; more than one needs an idle machine")
     parser.add_argument("--size", choices=("tiny", "42m"), help="trainer, diagnostics: one size alone")
@@ -80,7 +89,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--full", action="store_true", help="trainer: both sizes and all workloads, half an hour")
     parser.add_argument("--tokens", type=int, default=8192, help="token_stats: the size that ours is measured at")
     parser.add_argument("--naive-tokens", type=int, default=512, help="token_stats: the size that both are measured at")
-    parser.add_argument("--seconds", type=int, default=30, help="dashboard: how long CPU is counted")
+    parser.add_argument("--seconds", type=int, help="dashboard, load, watch: how long it is measured; 30, 60, 30")
+    parser.add_argument("--rate", type=int, default=200, help="load: requests per second")
+    parser.add_argument("--streams", type=int, default=500, help="load: streams that are open meanwhile")
     parser.add_argument("--verl", action="store_true", help="oracles: against verl alone, in an environment of its own")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="gpu: cpu needs --small")
     parser.add_argument("--small", action="store_true", help="gpu: toy sizes, to try the code out")
