@@ -101,7 +101,7 @@ def states(options: argparse.Namespace) -> list[str]:
 
 def recovery(options: argparse.Namespace) -> list[str]:
     """Times at the product's defaults, by events."""
-    with running_site(Shape(slots=2, settings={})) as site:
+    with running_site(Shape(slots=options.slots, settings={})) as site:
         found = times.measure(site, crashes=options.crashes, rounds=options.rounds, on_progress=_say)
     for line in found.lines():
         _say(line)
@@ -228,6 +228,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--per-change", type=int, default=60, help="states: how many after each change, at most")
     parser.add_argument("--crashes", type=int, default=50, help="recovery: trainers killed, at least")
     parser.add_argument("--rounds", type=int, default=2, help="recovery: how often every worker is lost and drained")
+    parser.add_argument("--slots", type=int, default=2, help="recovery: jobs on each of the three workers")
     parser.add_argument("--steps", type=int, default=40, help="resume: steps of the job")
     parser.add_argument("--kills", type=int, default=25, help="supervisors: how many are killed")
     options = parser.parse_args(arguments)

@@ -1,0 +1,94 @@
+"""The harness itself: a seed replays its faults, the network is as bad as it is told, the chain shows a mixed step."""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stapo_core.failpoints import PLACES
+from tests.chaos.faults import AGAINST, plan
+from tests.chaos.proxy import Proxy
+from tests.chaos.trainer import follow, prompts_of
+
+
+def test_a_seed_replays_its_faults_and_another_does_not() -> None:
+    assert plan(210, seed=4) == plan(210, seed=4)
+    assert plan(210, seed=4) != plan(210, seed=5)
+
+
+def test_a_round_comes_by_every_place_and_from_every_side() -> None:
+    counts = Counter(fault.phase for fault in plan(210, seed=1))
+    assert counts.total() >= 200
+    assert counts.keys() > set(PLACES)
+    assert {"worker", "trainer", "both", "postgres", "valkey", "network", "clock", "disk"} < counts.keys()
+
+
+def test_a_release_has_enough_of_each() -> None:
+    counts = Counter(fault.phase for fault in plan(1000, seed=1, per_phase=25))
+    assert counts.total() >= 1000
+    assert min(counts.values()) >= 25
+
+
+def test_every_control_strikes_at_something_that_the_storm_knows() -> None:
+    phases = {fault.phase for fault in plan(210, seed=1)}
+    assert {fault.phase for faults in AGAINST.values() for fault in faults} <= phases
+
+
+def test_a_step_of_another_lineage_does_not_follow() -> None:
+    assert follow(1, [0, 1], salt=5) == follow(1, [0, 1], salt=5)
+    assert len({follow(value, [0, 1], salt) for value in (1, 2) for salt in (5, 6)}) == 4
+    assert follow(1, [0, 1], salt=5) < 2**53  # a float holds it
+
+
+def test_prompts_come_once_each_before_any_comes_again() -> None:
+    steps = [prompts_of(step, num_prompts=2, num_rows=8) for step in range(1, 6)]
+    assert steps == [[0, 1], [2, 3], [4, 5], [6, 7], [0, 1]]
+
+
+class Echo(socketserver.StreamRequestHandler):
+    """Sends back each line."""
+
+    def handle(self) -> None:
+        for line in self.rfile:
+            self.wfile.write(line)
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[Proxy]:
+    with socketserver.ThreadingUnixStreamServer(str(tmp_path / "echo"), Echo) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        proxy = Proxy(tmp_path / "echo")
+        yield proxy
+        proxy.close()
+        server.shutdown()
+
+
+def test_what_is_held_back_arrives_when_the_network_is_whole_again(proxy: Proxy) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=1.0) as connection:
+        connection.sendall(b"one\n")
+        assert connection.recv(9) == b"one\n"
+        proxy.mode = "hold"
+        connection.sendall(b"two\n")
+        with pytest.raises(TimeoutError):
+            connection.recv(9)
+        proxy.mode = "pass"
+        assert connection.recv(9) == b"two\n"
+
+
+def test_a_reset_ends_a_connection_and_the_next_one_works(proxy: Proxy) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10.0) as connection:
+        connection.sendall(b"one\n")
+        assert connection.recv(9) == b"one\n"
+        proxy.reset()
+        with pytest.raises(ConnectionResetError):
+            connection.recv(9)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10.0) as connection:
+        connection.sendall(b"two\n")
+        assert connection.recv(9) == b"two\n"
