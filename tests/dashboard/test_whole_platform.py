@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from client.http import Client
 from client.running import RunningPlatform
-from tests.dashboard.test_live_chart import BOARD, ENTROPY, MASK, drag, fact, open_run, zoom_of
+from tests.dashboard.board import BOARD, ENTROPY, MASK, drag, fact, open_run, zoom_of
 from tests.stapo_core.tiny import make_model, make_tokenizer
 
 SETTINGS = {

@@ -1,0 +1,51 @@
+"""From the list of runs to one run, to several, and to the platform itself, in a real browser."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.board import ENTROPY, expect_points
+from tests.dashboard.runs import Feed
+
+
+def test_a_run_is_opened_from_the_list_by_its_link(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("from-the-list")
+    run.take_steps(3)
+    page.goto(f"{dashboard_url}/?search=from-the-list")
+    table = page.get_by_test_id("stDataFrame")
+    expect(table).to_be_visible()
+    box = table.bounding_box()
+    assert box is not None
+
+    page.mouse.click(box["x"] + 80, box["y"] + 54)  # the first row's name; the grid is drawn on a canvas
+
+    expect(page).to_have_url(re.compile(rf"/run\?run={run.id}$"))
+    expect_points(page, ENTROPY, 3)
+
+
+def test_runs_that_are_ticked_in_the_list_are_compared(page: Page, dashboard_url: str, feed: Feed) -> None:
+    runs = [feed.begin(f"ticked-{number}") for number in range(2)]
+    for run in runs:
+        run.take_steps(3)
+    page.goto(f"{dashboard_url}/?search=ticked")
+    table = page.get_by_test_id("stDataFrame")
+    expect(table).to_be_visible()
+    box = table.bounding_box()
+    assert box is not None
+
+    for row in range(2):
+        page.mouse.click(box["x"] + 20, box["y"] + 54 + 38 * row)
+    page.get_by_role("button", name="Compare 2").click()
+
+    expect(page).to_have_url(re.compile(r"/compare\?runs="))
+    for run in runs:
+        expect(page.get_by_text(f"{run.id[-6:]}").first).to_be_visible()
+
+
+def test_the_system_page_says_what_is_not_well(page: Page, dashboard_url: str) -> None:
+    page.goto(f"{dashboard_url}/system")
+
+    expect(page.locator("strong", has_text="Database")).to_be_visible()
+    expect(page.get_by_text("no worker gave a sign of life")).to_be_visible()
