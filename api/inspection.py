@@ -121,7 +121,7 @@ def _inexact(columns: Columns, config: TrainConfig, thresholds: Thresholds, *, o
     if getattr(config.algorithm, "entropy_window", 1) > 1:
         return "The run takes its quantile over several mini-batches (entropy_window); here it is taken over each one."
     if thresholds.entropy_scope == "all_tokens" and not bool(columns["scored"].all()):
-        return "Groups without an advantage were not scored in this run: their entropies here are the sampler's."
+        return "Groups without an advantage were not scored in this run: their entropies are the sampler's, if any."
     if thresholds != own and config.batch.num_minibatches * config.batch.num_passes > 1:
         return "After the step's first update a run with these thresholds would have had other weights."
     return None

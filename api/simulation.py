@@ -61,6 +61,7 @@ def simulate(columns: Columns, thresholds: Thresholds, *, num_minibatches: int, 
         is_candidate[part] = is_positive[part] & (columns["p"][part] < tau_p)
         is_in_scope = is_candidate[part] if thresholds.entropy_scope == "candidates" else slice(None)
         population = entropies[part][is_in_scope]
+        population = population[np.isfinite(population)]  # a sampler need not tell the entropy of what nobody scored
         tau_h = quantile(population, thresholds.entropy_quantile)
         if tau_h is not None:
             is_masked[part] = is_candidate[part] & (entropies[part] < tau_h)

@@ -127,6 +127,8 @@ def _show(display: RunDisplay, event: Any) -> None:
         case events.Started():
             display.show_state("running", step=event.resume_step, num_steps=event.num_steps)
             display.show_note(f"{event.num_parameters:,} parameters on {event.device}, {event.num_train_rows} prompts")
+            if event.engine:
+                display.show_note(f"responses are drawn by {event.engine}")
         case events.StageChanged():
             display.show_stage(event.stage)
         case events.StepDone():

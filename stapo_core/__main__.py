@@ -113,6 +113,7 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
     from stapo_core.distributed import connect, disconnect
     from stapo_core.grading import OneScore
     from stapo_core.learner import Diverged
+    from stapo_core.rollout import Mismatch
     from stapo_core.train import train
 
     stage: Stage = "loading"
@@ -139,9 +140,9 @@ def _run(run_dir: Path, spool: Spool, should_stop: StopFlag, rank: int, size: in
         if is_storage_full(error):
             spool.emit(Halted, stage=stage, reason="storage_full", message=_describe(error))
             return EXIT_HALTED
-        is_hopeless = isinstance(error, Diverged)
-        code = "not_finite" if is_hopeless else "crashed"
-        spool.emit(Failed, stage=stage, code=code, message=_describe(error), retryable=not is_hopeless)
+        hopeless = {Diverged: "not_finite", Mismatch: "sampler_mismatch"}  # another attempt ends the same
+        code = next((code for kind, code in hopeless.items() if isinstance(error, kind)), "crashed")
+        spool.emit(Failed, stage=stage, code=code, message=_describe(error), retryable=code == "crashed")
         return EXIT_CRASHED
     finally:
         if run is not None:

@@ -5,7 +5,6 @@ The only place that chooses classes; nothing of the method is decided here.
 
 from __future__ import annotations
 
-import copy
 import platform
 import random
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from stapo_core.batch import Prompt
 from stapo_core.checkpoint import Checkpoints, Onlooker, Saved, find_newest, restore_rng
 from stapo_core.config import RunConfig, TrainConfig
 from stapo_core.distributed import Alone, Ranks
+from stapo_core.engine import Callbacks, Choice, choose_engine, open_sampler
 from stapo_core.evaluation import Evaluator
 from stapo_core.events import Started
 from stapo_core.graders import GraderPool, UserCodeRefused, build_grader
@@ -34,8 +34,6 @@ from stapo_core.recording import Recorder
 from stapo_core.refill import Refill, ReplaceIdle, keep_all
 from stapo_core.report import Report
 from stapo_core.rollout import Sampler
-from stapo_core.rollout.ranked_sampler import RankedSampler
-from stapo_core.rollout.transformers_sampler import TransformersSampler
 from stapo_core.spool import Spool
 from stapo_core.train import Run
 
@@ -52,14 +50,10 @@ def build(
     """A run, resumed from the newest checkpoint that verifies. No config can allow user code. Raises BadInput."""
     ranks = ranks or Alone()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.use_deterministic_algorithms(device.type == "cpu")
-    # Filling what is not yet written would look for a mistake of ours, at a twentieth of a step.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-    torch.manual_seed(config.seed)
-    random.seed(config.seed)  # nothing of ours draws from these two; a library may
-    np.random.seed(config.seed % 2**32)
+    _make_repeatable(config.seed, device)
     transformers.utils.logging.disable_progress_bar()  # bars would fill the trainer's log
 
+    engine = choose_engine(config.train.sampling, has_gpu=device.type == "cuda", num_ranks=ranks.size)
     pool = _graders(config, allows_user_code=allows_user_code)
     problems = load_problems(config)
     prompts = problems.train
@@ -72,7 +66,8 @@ def build(
     recorder = Recorder(run_dir, learner.policy.tokenizer, every=record_every)
     report = Report(spool, recorder)
     grading = _training_grading(config.train, pool, report, ranks, is_fresh=saved is None)
-    sampler = _sampler(learner.policy, config, should_stop, grading, ranks)
+    callbacks = Callbacks(should_stop, grading.begin if ranks.rank == 0 else None)  # rank 0 judges for all
+    sampler = open_sampler(engine, config, learner.policy, prompts=prompts, ranks=ranks, callbacks=callbacks)
     evaluator = Evaluator(
         problems.held_out,
         sampler=sampler,
@@ -98,10 +93,19 @@ def build(
     if saved:
         evaluator.load_state(saved.state.values)
         restore_rng(saved.state)
-    _announce(run, spool)
+    _announce(run, engine, spool)
     if saved:
         checkpoints.announce(saved.manifest, final=saved.step == num_steps)
     return run
+
+
+def _make_repeatable(seed: int, device: torch.device) -> None:
+    torch.use_deterministic_algorithms(device.type == "cpu")
+    # Filling what is not yet written would look for a mistake of ours, at a twentieth of a step.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.manual_seed(seed)
+    random.seed(seed)  # nothing of ours draws from these two; a library may
+    np.random.seed(seed % 2**32)
 
 
 def _graders(config: RunConfig, *, allows_user_code: bool) -> GraderPool:
@@ -167,24 +171,6 @@ def _learner(
     return learner
 
 
-def _sampler(
-    policy: Policy, config: RunConfig, should_stop: Callable[[], bool], grading: Grading, ranks: Ranks
-) -> RankedSampler:
-    """In float32 the sampler reads the policy's own module; in bfloat16 it holds a copy in that precision."""
-    model = policy.model
-    if policy.dtype != torch.float32:
-        model = copy.deepcopy(model).to(policy.dtype)
-    sampler = TransformersSampler(
-        model,
-        policy.tokenizer,
-        max_response_tokens=config.train.sampling.max_response_tokens,
-        should_stop=should_stop,
-        on_response=grading.begin if ranks.rank == 0 else None,  # rank 0 judges for all, and begins with its own
-    )
-    sampler.load(policy.weights(), version=0)
-    return RankedSampler(sampler, ranks)
-
-
 def _refill(config: RunConfig, prompts: list[Prompt], sampler: Sampler, grading: Grading, report: Report) -> Refill:
     rounds = config.train.algorithm.dynamic_sampling_rounds
     if rounds == 0:
@@ -192,7 +178,7 @@ def _refill(config: RunConfig, prompts: list[Prompt], sampler: Sampler, grading:
     return ReplaceIdle(prompts, sampler=sampler, grading=grading, report=report, max_rounds=rounds)
 
 
-def _announce(run: Run, spool: Spool) -> None:
+def _announce(run: Run, engine: Choice, spool: Spool) -> None:
     spool.emit(
         Started,
         resume_step=run.start,
@@ -200,6 +186,7 @@ def _announce(run: Run, spool: Spool) -> None:
         num_train_rows=len(run.prompts),
         num_parameters=run.learner.policy.num_parameters,
         device=_device_name(run.learner.policy.device),
+        engine=str(engine),
         versions={
             "python": platform.python_version(),
             "torch": torch.__version__,

@@ -16,6 +16,8 @@ from torch import Tensor
 from stapo_core.batch import TokenRecord, Tokens, TokenStats
 
 Metrics = dict[str, float | None]
+_RATIO_EDGES = (0.5, 0.8, 0.95, 1.05, 1.25, 2.0)
+_RATIO_BINS = ("below_0.5", "0.5_to_0.8", "0.8_to_0.95", "0.95_to_1.05", "1.05_to_1.25", "1.25_to_2", "above_2")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +168,22 @@ def _quadrants(record: TokenRecord, held: Conditions) -> Metrics:
 
 
 def _sampler(record: TokenRecord) -> Metrics:
-    """How far the sampler's log-probs lie from the trainer's, over the tokens that both have seen."""
-    gaps = (record.tokens.old_logprobs - record.tokens.sampler_logprobs).abs()[record.is_scored]
+    """How far the sampler's log-probs lie from the trainer's, over the tokens that both have seen.
+
+    With d = log p of the trainer - log p of the sampler: KL(sampler, trainer) by the estimate e^d - 1 - d, which is
+    never negative, and the shares of tokens whose ratio e^d lies in each bin (a bin takes its lower edge).
+    """
+    names = [f"sampler/{name}" for name in ("logp_diff_mean", "logp_diff_max", "kl")]
+    names += [f"sampler/ratio_hist/{name}" for name in _RATIO_BINS]
+    gaps = (record.tokens.old_logprobs - record.tokens.sampler_logprobs)[record.is_scored].double()
     gaps = gaps[gaps.isfinite()]
     if not len(gaps):
-        return {"sampler/logp_diff_mean": None, "sampler/logp_diff_max": None}
-    return {"sampler/logp_diff_mean": gaps.mean().item(), "sampler/logp_diff_max": gaps.max().item()}
+        return dict.fromkeys(names)
+    edges = torch.tensor(_RATIO_EDGES, dtype=torch.float64, device=gaps.device)
+    bins = torch.bucketize(gaps.exp(), edges, right=True)
+    shares = torch.bincount(bins, minlength=len(_RATIO_BINS)) / len(gaps)
+    sizes = [gaps.abs().mean(), gaps.abs().max(), (gaps.expm1() - gaps).mean()]
+    return dict(zip(names, [size.item() for size in sizes] + shares.tolist(), strict=True))
 
 
 def _share(values: Float32[Tensor, " N"], chosen: Bool[Tensor, " N"]) -> float:

@@ -44,6 +44,8 @@ class Started(Event):
     num_train_rows: int
     num_parameters: int
     device: str
+    engine: str = ""
+    """What draws the responses, and why it was chosen."""
     versions: dict[str, str]
 
 

@@ -92,8 +92,10 @@ def train(run: Run) -> Outcome:
             with run.report.lap("refill", step):
                 groups = run.refill(groups, run.draw(step))
             with run.report.lap("learn", step):
+                run.sampler.sleep()
                 learned = run.learner.update(groups)
             with run.report.lap("publish", step):
+                run.sampler.wake()
                 run.sampler.load(run.learner.policy.weights(), version=step)
             done = step
             run.report.step_done(step, groups, learned)

@@ -153,6 +153,8 @@ def _write_started(session: Session, job: Job, event: events.Started) -> None:
     origin = f"resumes after step {event.resume_step}" if event.resume_step else "begins"
     sizes = f"{event.num_parameters:,} parameters, {event.num_train_rows:,} rows"
     message = f"Training {origin} on {event.device}: {sizes}."
+    if event.engine:
+        message += f" Responses are drawn by {event.engine}."
     if lost_steps:
         message += f" {lost_steps} step(s) behind the last checkpoint, {lost_s:.1f} s of work, are lost and done again."
     lost = {"lost_steps": lost_steps, "lost_s": round(lost_s, 3)}

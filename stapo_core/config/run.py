@@ -47,6 +47,12 @@ class SamplingConfig(Strict):
     """Prompts longer than this are refused before the run starts."""
     max_response_tokens: Positive = 2048
     """Responses are cut at this many tokens."""
+    engine: Literal["auto", "transformers", "vllm"] = "auto"
+    """What draws responses; auto is vllm on a GPU where it is installed, else transformers, and the job says which."""
+    gpu_memory_share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.4
+    """Share of a GPU's memory that vllm takes while it draws; it lends it to the learner in between."""
+    tensor_parallel_size: Positive = 1
+    """Processes of a run under torchrun that share one vllm engine, for models too large for one GPU."""
 
 
 class OptimizerConfig(Strict):

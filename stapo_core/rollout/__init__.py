@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
@@ -41,11 +42,27 @@ class Draw:
     """For evaluation; a policy is trained on what it draws without limits."""
     stop: tuple[str, ...] = ()
     """Strings that end a response; its text is cut before them, its tokens go on to the one that completed them."""
+    max_tokens: int | None = None
+    """Cuts responses earlier than the sampler does, for a look at the engine: nobody is told of them."""
 
     def response_seed(self, prompt_index: int, sample_index: int) -> int:
         """A 128-bit seed for one response: a hash, so that no response depends on its neighbours."""
         text = f"{self.seed}/{self.step}/{prompt_index}/{sample_index}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:16], "big")
+
+    def response_seeds(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """The seeds of all responses, by the place of their prompt.
+
+        A prompt that comes twice goes on with its sample numbers, so that no draw repeats.
+        """
+        times: Counter[int] = Counter()
+        seeds = []
+        for prompt in prompts:
+            first = times[prompt.index] * self.num_samples
+            times[prompt.index] += 1
+            samples = range(first, first + self.num_samples)
+            seeds.append([self.response_seed(prompt.index, sample) for sample in samples])
+        return seeds
 
 
 class Watcher(Protocol):
@@ -57,7 +74,7 @@ class Watcher(Protocol):
 
 
 class Sampler(Protocol):
-    """An engine that draws responses: sample, load, close."""
+    """An engine that draws responses: sample, load, sleep and wake, close."""
 
     def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
         """Draws `draw.num_samples` responses to each prompt; groups come back in the order of the prompts."""
@@ -67,9 +84,25 @@ class Sampler(Protocol):
         """Takes new weights (the items of the policy's state_dict); `version` counts the updates behind them."""
         ...
 
+    def sleep(self) -> None:
+        """Lends the device's memory to the learner, that of its weights too, until `wake` and `load`."""
+        ...
+
+    def wake(self) -> None:
+        """Takes memory for weights again; `load` follows. An engine that is awake stays so."""
+        ...
+
     def close(self) -> None:
         """Gives its memory back."""
         ...
+
+
+class EngineUnusable(Exception):
+    """The engine cannot draw from this model on this machine; the message says why and what to do."""
+
+
+class Mismatch(Exception):
+    """What the engine draws is not the policy's: they differ in their log-probs, and the message says by how much."""
 
 
 class Stopped(Exception):

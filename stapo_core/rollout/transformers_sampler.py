@@ -21,6 +21,7 @@ from stapo_core.failpoints import failpoint
 from stapo_core.rollout import Draw, Limits, Stopped, Watcher
 from stapo_core.rollout.decoding import Decoder
 from stapo_core.rollout.drawing import Drawn, UniformStreams, draw_tokens, rule_out
+from stapo_core.rollout.end_tokens import end_ids
 from stapo_core.rollout.fused_decoder import open_decoders
 from stapo_core.rollout.stop_strings import StopStrings
 
@@ -80,7 +81,7 @@ class TransformersSampler:
         self._decoders = decoders
         self._watch = watch
         self._on_response = on_response
-        self._end_ids = _end_ids(model, tokenizer)
+        self._end_ids = end_ids(model, tokenizer)
 
     def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
         """Draws `draw.num_samples` responses to each prompt; groups come back in the order of the prompts.
@@ -104,6 +105,12 @@ class TransformersSampler:
         if not shared:
             self._model.load_state_dict(weights)
 
+    def sleep(self) -> None:
+        """Holds nothing between calls but the module, which it keeps."""
+
+    def wake(self) -> None:
+        """Has kept its module."""
+
     def close(self) -> None:
         """Holds nothing between calls but the module."""
 
@@ -126,28 +133,33 @@ class TransformersSampler:
         logits = decoder.prefill([prompt.token_ids for prompt in prompts.values()])
         origin_of = {place: origin for origin, place in enumerate(prompts)}
         origins = torch.tensor([origin_of[row.place] for row in rows], device=logits.device)
-        decoder.fan_out(origins, self._max_response_tokens)
+        longest = min(self._max_response_tokens, draw.max_tokens or self._max_response_tokens)
+        decoder.fan_out(origins, longest)
         choose = _choose(UniformStreams([row.seed for row in rows]), draw)
         if self._watch is not None:
             choose = _watched(choose, self._watch, [row.number for row in rows])
-        return self._decode(decoder, logits[origins], choose, stops, self._tell(rows, stops))
+        tell = self._tell(rows, stops, None if draw.max_tokens else self._on_response)
+        return self._decode(decoder, logits[origins], choose, stops, tell, longest)
 
-    def _tell(self, rows: Sequence[_Row], stops: StopStrings) -> _Tell:
+    def _tell(
+        self, rows: Sequence[_Row], stops: StopStrings, on_response: Callable[[Prompt, str], None] | None
+    ) -> _Tell:
         """Tells whoever listens of a response that has ended."""
-        on_response = self._on_response
         if on_response is None:
             return lambda row, token_ids: None
         return lambda row, token_ids: on_response(rows[row].prompt, stops.cut(self._texts([token_ids])[0]))
 
-    def _decode(self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings, tell: _Tell) -> _Tokens:
-        shape = (len(logits), self._max_response_tokens)
+    def _decode(
+        self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings, tell: _Tell, longest: int
+    ) -> _Tokens:
+        shape = (len(logits), longest)
         token_ids = torch.zeros(shape, dtype=torch.int64, device=logits.device)
         logprobs, entropies = torch.zeros(shape, device=logits.device), torch.zeros(shape, device=logits.device)
-        lengths = [self._max_response_tokens] * len(logits)
+        lengths = [longest] * len(logits)
         finishes: list[Finish] = ["length"] * len(logits)
         ends = torch.tensor(self._end_ids, device=logits.device)
         alive = torch.arange(len(logits))  # the row that each row of the decoder draws for
-        for step in range(self._max_response_tokens):
+        for step in range(longest):
             drawn = choose(logits, alive)
             failpoint("sampling")
             on_device = alive.to(logits.device)
@@ -158,7 +170,7 @@ class TransformersSampler:
             for row in alive[ended].tolist():
                 lengths[row], finishes[row] = step + 1, "stop"
                 tell(row, token_ids[row, : step + 1])
-            if bool(ended.all()) or step + 1 == self._max_response_tokens:
+            if bool(ended.all()) or step + 1 == longest:
                 break
             self._check_stop()
             next_ids = drawn.token_ids
@@ -194,16 +206,9 @@ class TransformersSampler:
 
 
 def _rows(prompts: Sequence[Prompt], draw: Draw) -> list[_Row]:
-    """All responses to draw. A prompt that comes twice goes on with its sample numbers, so that no draw repeats."""
-    rows: list[_Row] = []
-    times: dict[int, int] = {}
-    for place, prompt in enumerate(prompts):
-        first = times.get(prompt.index, 0) * draw.num_samples
-        times[prompt.index] = times.get(prompt.index, 0) + 1
-        samples = range(first, first + draw.num_samples)
-        for number, sample in enumerate(samples, start=place * draw.num_samples):
-            rows.append(_Row(place, number, prompt, draw.response_seed(prompt.index, sample)))
-    return rows
+    """All responses to draw, those to one prompt together."""
+    seeds = [(place, seed) for place, own in enumerate(draw.response_seeds(prompts)) for seed in own]
+    return [_Row(place, number, prompts[place], seed) for number, (place, seed) in enumerate(seeds)]
 
 
 def _choose(streams: UniformStreams, draw: Draw) -> _Choose:
@@ -236,16 +241,6 @@ def _close_gaps(ended: Tensor) -> Int64[Tensor, " m"]:
     rows = torch.arange(num_kept)
     rows[ended[:num_kept]] = kept[kept >= num_kept]
     return rows
-
-
-def _end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    config = getattr(model, "generation_config", None)
-    named = getattr(config, "eos_token_id", None)
-    ids = set(named if isinstance(named, list) else [named]) | {tokenizer.eos_token_id}
-    found = sorted(token_id for token_id in ids if token_id is not None)
-    if not found:
-        raise ValueError("neither the model nor its tokenizer names an end-of-sequence token; set eos_token_id")
-    return found
 
 
 @contextmanager

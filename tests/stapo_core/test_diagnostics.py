@@ -112,6 +112,13 @@ def test_counts_shares_and_means_of_six_tokens_are_those_counted_by_hand() -> No
     assert metrics["quadrant/high_p_low_h_neg/count"] == 0
     assert metrics["quadrant/high_p_low_h_neg/p"] is None
     assert metrics["sampler/logp_diff_max"] == pytest.approx(0.1)
+    assert metrics["sampler/logp_diff_mean"] == pytest.approx(0.1 / 5)
+    assert metrics["sampler/kl"] == pytest.approx((math.exp(0.1) - 1 - 0.1) / 5, rel=1e-4)
+    shares = {key: value for key, value in metrics.items() if key.startswith("sampler/ratio_hist/") and value}
+    assert shares == {
+        "sampler/ratio_hist/0.95_to_1.05": pytest.approx(4 / 5),
+        "sampler/ratio_hist/1.05_to_1.25": pytest.approx(1 / 5),  # e^0.1; the last token was not scored
+    }
     squares = [1 - 0.002 + 1e-6, 1 - 0.004 + 4e-6, 0.25, 1 - 0.008 + 1.6e-5]
     assert metrics["mask/grad_share"] == pytest.approx(squares[0] / sum(squares), rel=1e-5)
     share = metrics["mask/entropy_change_share"]
