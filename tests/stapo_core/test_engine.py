@@ -69,5 +69,5 @@ def test_processes_that_share_an_engine_must_come_out_even() -> None:
         ({"tensor_parallel_size": 2, "num_ranks": 2}, "the engine is transformers"),
     ):
         with pytest.raises(BadInput, match=message) as refused:
-            choose(**wrong)  # type: ignore[arg-type]
+            choose(**wrong)
         assert refused.value.param == "train.sampling.tensor_parallel_size"
