@@ -40,10 +40,18 @@ class Proxy:
 
     def close(self) -> None:
         """Ends all."""
-        self.reset()
-        self._loop.call_soon_threadsafe(self._server.close)
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5.0)
+        self._loop.close()
+
+    async def _end(self) -> None:
+        self._server.close()
+        self._reset()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _reset(self) -> None:
         for writer in list(self._writers):
