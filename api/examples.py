@@ -73,6 +73,18 @@ EXAMPLES: tuple[Example, ...] = (
         python='client.fine_tuning.alpha.graders.run(grader=grader, item={"answer": "3"}, model_sample="3")',
     ),
     Example(
+        "probe_grader",
+        body={
+            "grader": GRADER,
+            "model": "stapo-demo-base",
+            "training_file": "$FILE",
+            "num_prompts": 4,
+            "num_samples": 4,
+            "max_tokens": 8,
+        },
+        python='stapo.probe_grader({"grader": grader, "model": "stapo-demo-base", "training_file": problems.id})',
+    ),
+    Example(
         "create_job",
         headers={"Idempotency-Key": "sums-1"},
         body={
@@ -155,6 +167,12 @@ EXAMPLES: tuple[Example, ...] = (
         "retrieve_rollout",
         {**_JOB, "rollout_id": "$ROLLOUT"},
         python='stapo.get_rollout(job.id, rollouts[0]["id"])',
+    ),
+    Example(
+        "update_rollout",
+        {**_JOB, "rollout_id": "$ROLLOUT"},
+        body={"pinned": True},
+        python='stapo.pin_rollout(job.id, rollouts[0]["id"], pinned=True)',
     ),
     Example("list_masked_tokens", _JOB, {"limit": "1"}, python="stapo.list_masked_tokens(job.id, limit=1)"),
     Example(

@@ -51,6 +51,8 @@ class Settings(BaseSettings):
     """Whether graders may run foreign programs (`python`, `code`), in the sandbox; set it for the workers too."""
     judges_file: Path | None = None
     """A JSON list of the models that `score_model` graders may ask, by name; set it for the workers too."""
+    max_rollout_bytes: int = Field(default=2**34, ge=0)
+    """Bytes of recorded responses that one job keeps; the oldest steps without a pinned response go first."""
     completion_wait_s: float = Field(default=120.0, gt=0)
     """Seconds that a request for a completion waits for a sign of life from the worker that answers it."""
     warm_models: int = Field(default=2, ge=1)

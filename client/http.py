@@ -148,6 +148,11 @@ class Client(Wire):
         params = {name: str(value).lower() if isinstance(value, bool) else value for name, value in wanted.items()}
         return self._call("GET", _job(job_id, "rollouts"), params=params)
 
+    def pin_rollout(self, job_id: str, rollout_id: str, *, pinned: bool) -> JsonObject:
+        """Keeps the step of a recorded response when the oldest are dropped by size, or no longer."""
+        path = _job(job_id, "rollouts", quote(rollout_id, safe=""))
+        return self._call("PATCH", path, json={"pinned": pinned})
+
     def get_rollout(self, job_id: str, rollout_id: str) -> JsonObject:
         """One recorded response with every token."""
         return self._call("GET", _job(job_id, "rollouts", quote(rollout_id, safe="")))

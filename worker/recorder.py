@@ -32,6 +32,7 @@ class Attempt:
     run_dir: Path
     artifacts_dir: Path
     keep_checkpoints: int
+    max_rollout_bytes: int = 2**34
 
 
 @dataclass(frozen=True)
@@ -73,11 +74,32 @@ class Recorder:
             for event in said:
                 _WRITERS[type(event)](session, job, event)
             dropped = artifacts.drop_checkpoints(session, job, keep=self._attempt.keep_checkpoints)
+            forgotten = self._forget_rollouts(session, job, said)
             job.spool_offset = offset + sum(map(len, lines))
             failpoint("flushing")
         artifacts.remove_folders(self._attempt.artifacts_dir, self._attempt.job_id, dropped)
+        self._remove_recordings(forgotten)
         self._remember_end(said)
         return True
+
+    def _forget_rollouts(self, session: Session, job: Job, said: Sequence[Any]) -> list[int]:
+        """Drops the oldest recorded steps when new ones have taken the job over its share of the store."""
+        if not any(isinstance(event, RolloutsIndexed) for event in said):
+            return []
+        most = self._attempt.max_rollout_bytes
+        sizes = recordings.recording_sizes(self._attempt.artifacts_dir, self._attempt.job_id)
+        steps = rollouts.drop_oldest(session, job, sizes, most_bytes=most)
+        if steps:
+            which = f"step {steps[0]}" if len(steps) == 1 else f"{len(steps)} steps, {steps[0]} to {steps[-1]},"
+            message = f"The recorded responses of {which} were dropped: a job keeps {most:,} bytes of them."
+            add_event(session, job, message, kind="rollouts_dropped", data={"steps": steps, "most_bytes": most})
+        return steps
+
+    def _remove_recordings(self, steps: Sequence[int]) -> None:
+        """From the store and from the run directory, where the same files may lie."""
+        recordings.remove_recordings(self._attempt.artifacts_dir, self._attempt.job_id, steps)
+        for step in steps:
+            (self._attempt.run_dir / "rollouts" / f"step-{step:06d}.parquet").unlink(missing_ok=True)
 
     def _remember_end(self, said: Sequence[events.TrainerEvent | RolloutsIndexed]) -> None:
         """An attempt's own last words; what an earlier one said stands before its `started`."""

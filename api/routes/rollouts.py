@@ -7,9 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from api import density, inspection
-from api.deps import After, DatabaseDep, Limit, SettingsDep, ViewerDep, admit
+from api.deps import After, DatabaseDep, Limit, SettingsDep, ViewerDep, WriterDep, admit
 from api.inspection import MaskedSort
-from api.schemas import ListOf, MaskedTokens, MaskSimulation, RolloutDetail, RolloutObject, TokenQuadrants
+from api.schemas import ListOf, MaskedTokens, MaskSimulation, RolloutDetail, RolloutObject, RolloutPatch, TokenQuadrants
 from api.simulation import Scope
 from api.store import jobs, rollouts
 from api.store.recordings import recording_path
@@ -28,13 +28,20 @@ def list_rollouts(
     min_reward: Annotated[float | None, Query(allow_inf_nan=False, description="Only rewards from here on.")] = None,
     max_reward: Annotated[float | None, Query(allow_inf_nan=False, description="Only rewards up to here.")] = None,
     masked: Annotated[bool | None, Query(description="Only those with, or without, a silenced token.")] = None,
+    text: Annotated[
+        str | None,
+        Query(
+            max_length=200,
+            description='Only those whose prompt or response has these words; "a phrase", `or`, `-without`.',
+        ),
+    ] = None,
     sort: Annotated[Sort, Query(description="A leading minus sorts from the largest.")] = "-step",
     after: After = None,
     limit: Limit = 20,
 ) -> ListOf[RolloutObject]:
     """The responses of the steps that were recorded (config.record_rollouts_every), newest step first."""
     admit(viewer, job_id)
-    wanted = RolloutFilter(step=step, min_reward=min_reward, max_reward=max_reward, masked=masked)
+    wanted = RolloutFilter(step=step, min_reward=min_reward, max_reward=max_reward, masked=masked, text=text)
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
         page = rollouts.list_rollouts(session, job, wanted, sort=sort, after=after, limit=limit)
@@ -57,6 +64,17 @@ def retrieve_rollout(
         job = jobs.get_job(session, viewer.tenant, job_id)
         row = rollouts.get_rollout(session, job, rollout_id)
     return inspection.rollout_detail(recording_path(settings.artifacts_dir, job.id, row.step), row)
+
+
+@router.patch("/rollouts/{rollout_id}", summary="Pin a recorded response")
+def update_rollout(
+    job_id: str, rollout_id: str, body: RolloutPatch, caller: WriterDep, database: DatabaseDep
+) -> RolloutObject:
+    """Keeps the step of this response when the oldest recorded steps are dropped by size, or no longer."""
+    with database.transaction() as session:
+        job = jobs.lock_job(session, caller.tenant, job_id)
+        row = rollouts.pin_rollout(session, job, rollout_id, pinned=body.pinned)
+        return RolloutObject.of(row)
 
 
 @router.get("/masked-tokens", summary="List the silenced tokens of a step")

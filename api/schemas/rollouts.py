@@ -6,6 +6,7 @@ from typing import Literal
 
 from api.schemas.wire import Wire
 from api.store.tables import Rollout
+from stapo_core.config import Strict
 
 
 class RolloutObject(Wire):
@@ -41,6 +42,8 @@ class RolloutObject(Wire):
     """The beginning of the prompt."""
     preview: str
     """The beginning of the response."""
+    pinned: bool
+    """Whether its step is kept when the oldest recorded steps make room for new ones."""
 
     @classmethod
     def of(cls, row: Rollout) -> RolloutObject:
@@ -49,6 +52,13 @@ class RolloutObject(Wire):
 
 
 _ROW_FIELDS = [name for name in RolloutObject.model_fields if name not in ("object", "fine_tuning_job_id")]
+
+
+class RolloutPatch(Strict):
+    """What may be changed of a recorded response."""
+
+    pinned: bool
+    """Keeps its whole step from being dropped by size."""
 
 
 class TokenObject(Wire):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from api.errors import NotFound
 
 PREVIEW_CHARACTERS = 200
+SEARCHED_CHARACTERS = 100_000
 Columns = dict[str, np.ndarray[Any, Any]]
 
 _INDEXED = [
@@ -63,6 +64,18 @@ def publish_recording(source: Path, artifacts_dir: Path, job_id: str, step: int)
     return target
 
 
+def recording_sizes(artifacts_dir: Path, job_id: str) -> dict[int, int]:
+    """The bytes of each recorded step in the store."""
+    paths = recording_path(artifacts_dir, job_id, 0).parent.glob("step-*.parquet")
+    return {int(path.stem.removeprefix("step-")): path.stat().st_size for path in paths}
+
+
+def remove_recordings(artifacts_dir: Path, job_id: str, steps: Iterable[int]) -> None:
+    """Removes the files of steps whose rows are gone."""
+    for step in steps:
+        recording_path(artifacts_dir, job_id, step).unlink(missing_ok=True)
+
+
 def index_recording(path: Path) -> list[dict[str, Any]]:
     """One dict per response: what the table of rollouts holds of it. Raises OSError and pyarrow.ArrowException."""
     table = pq.read_table(path, columns=_INDEXED)
@@ -87,6 +100,7 @@ def index_recording(path: Path) -> list[dict[str, Any]]:
             "mean_entropy": finite(float(columns["entropy"][start:stop].mean())),
             "prompt": _preview(texts["prompt"][place]),
             "preview": _preview(texts["response"][place]),
+            "text": _searched(texts["prompt"][place], texts["response"][place]),
         }
         for place, (start, stop) in enumerate(zip(starts, stops, strict=True))
     ]
@@ -128,6 +142,11 @@ def _open(path: Path) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except FileNotFoundError as error:
         raise NotFound("The recorded tokens of this step are not in the store.", code="recording_not_found") from error
+
+
+def _searched(*texts: str) -> str:
+    """What a rollout is found by; Postgres holds no more than a megabyte of words."""
+    return " ".join(text.replace("\x00", " ")[: SEARCHED_CHARACTERS // len(texts)] for text in texts)
 
 
 def _preview(text: str) -> str:

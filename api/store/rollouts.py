@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
-from sqlalchemy import ColumnElement, Select, and_, delete, func, insert, or_, select
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, delete, func, insert, literal_column, or_, select
 from sqlalchemy.orm import Session
 
 from api.errors import NotFound
 from api.store.ids import ROLLOUT, new_id
 from api.store.pages import Page
 from api.store.tables import Job, Rollout
+
+_WORDS: ColumnElement[Any] = literal_column("'simple'::regconfig")  # words as they stand: no language is known
 
 Sort = Literal[
     "step",
@@ -38,20 +40,49 @@ class RolloutFilter:
     min_reward: float | None = None
     max_reward: float | None = None
     masked: bool | None = None
+    text: str | None = None
 
 
 def replace_rollouts(session: Session, job: Job, step: int, rows: Sequence[dict[str, Any]]) -> None:
     """The rollouts of a step, in place of those of an earlier attempt. The job's row must be locked."""
     session.execute(delete(Rollout).where(Rollout.job_id == job.id, Rollout.step == step))
     if rows:
-        session.execute(
-            insert(Rollout), [{"id": new_id(ROLLOUT), "job_id": job.id, "step": step, **row} for row in rows]
-        )
+        values = [{"id": new_id(ROLLOUT), "job_id": job.id, "step": step, **row} for row in rows]
+        searched = func.to_tsvector(_WORDS, bindparam("text"))
+        session.execute(insert(cast(Table, Rollout.__table__)).values(words=searched), values)
 
 
 def truncate_rollouts(session: Session, job: Job, *, above_step: int) -> None:
     """Forgets the steps that the next attempt will do again."""
     session.execute(delete(Rollout).where(Rollout.job_id == job.id, Rollout.step > above_step))
+
+
+def pin_rollout(session: Session, job: Job, rollout_id: str, *, pinned: bool) -> Rollout:
+    """Spares the step of a rollout from retention, or no longer. Raises NotFound when the job has no such rollout."""
+    row = get_rollout(session, job, rollout_id)
+    row.pinned = pinned
+    return row
+
+
+def drop_oldest(session: Session, job: Job, sizes: Mapping[int, int], *, most_bytes: int) -> list[int]:
+    """Forgets the oldest recorded steps until the rest, whose files have `sizes`, takes no more than `most_bytes`.
+
+    Steps with a pinned rollout stay, and so does the newest one. Returns the steps; their files may then go. The job's
+    row must be locked.
+    """
+    excess = sum(sizes.values()) - most_bytes
+    if excess <= 0:
+        return []
+    pinned = set(session.scalars(select(Rollout.step).where(Rollout.job_id == job.id, Rollout.pinned).distinct()))
+    dropped = []
+    for step in sorted(sizes)[:-1]:
+        if excess <= 0:
+            break
+        if step not in pinned:
+            dropped.append(step)
+            excess -= sizes[step]
+    session.execute(delete(Rollout).where(Rollout.job_id == job.id, Rollout.step.in_(dropped)))
+    return dropped
 
 
 def list_rollouts(
@@ -108,4 +139,6 @@ def _filtered(query: Select[Rollout], wanted: RolloutFilter) -> Select[Rollout]:
         query = query.where(Rollout.reward <= wanted.max_reward)
     if wanted.masked is not None:
         query = query.where(Rollout.num_masked > 0 if wanted.masked else Rollout.num_masked == 0)
+    if wanted.text is not None:
+        query = query.where(Rollout.words.bool_op("@@")(func.websearch_to_tsquery(_WORDS, wanted.text)))
     return query

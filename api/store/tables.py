@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, MetaData, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from api.lifecycle import CLAIMABLE, LEASED
@@ -228,8 +228,15 @@ class Rollout(Base):
     mean_entropy: Mapped[float | None]
     prompt: Mapped[str]
     preview: Mapped[str]
+    # Its whole step is kept, however old, while one of its responses is pinned.
+    pinned: Mapped[bool] = mapped_column(server_default=text("false"))
+    # The words of the whole prompt and response, to search by.
+    words: Mapped[str] = mapped_column(TSVECTOR, server_default=text("''"), deferred=True)
 
-    __table_args__ = (UniqueConstraint("job_id", "step", "place"),)
+    __table_args__ = (
+        UniqueConstraint("job_id", "step", "place"),
+        Index("ix_rollouts_words", "words", postgresql_using="gin"),
+    )
 
 
 class Completion(Base):

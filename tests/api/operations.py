@@ -15,8 +15,14 @@ from api.settings import Settings
 PUBLIC = {"check_health", "check_readiness"}
 BODIES: dict[str, dict[str, Any]] = {
     "update_job": {"name": "x"},
+    "update_rollout": {"pinned": True},
     "create_api_key": {"name": "x"},
     "validate_grader": {"grader": {"type": "numeric", "reference": "1"}},
+    "probe_grader": {
+        "grader": {"type": "numeric", "reference": "1"},
+        "model": "tiny",
+        "training_file": "file-nobody-has",
+    },
     "run_grader": {"grader": {"type": "numeric", "reference": "1"}, "model_sample": "1"},
 }
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import func, update
 
 from api.simulation import Thresholds, quantile, simulate
 from api.store import leases
+from api.store.tables import Rollout
 from stapo_core.build import build
 from stapo_core.spool import Spool
 from stapo_core.train import train
@@ -20,6 +22,13 @@ from tests.stapo_core.tiny import make_run_folder, read_config
 from worker.recorder import Attempt, Recorder
 
 SCOPES = ("candidates", "all_tokens")
+SEARCHES = {
+    "QUICK fox": [1, 2],
+    '"brown fox"': [1],
+    "fox -brown": [2],
+    "brown or grey": [1, 2],
+    "wolf": [],
+}
 
 
 @pytest.fixture(scope="module", params=SCOPES)
@@ -53,6 +62,12 @@ class Shipped:
         answer = self.service.client.get(self.path + path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
+
+    def rewrite(self, place: int, *, text: str) -> None:
+        """Gives one response other words to be found by."""
+        with self.service.database.transaction() as session:
+            words = func.to_tsvector("simple", text)
+            session.execute(update(Rollout).where(Rollout.place == place).values(words=words))
 
     def masked(self) -> set[tuple[int, int]]:
         """(response, position) of each silenced token, read from the trainer's file alone."""
@@ -204,3 +219,30 @@ def test_a_stranger_sees_no_response(shipped: Shipped) -> None:
     rollout_id = shipped.get("/rollouts")["data"][0]["id"]
     for suffix in ("/rollouts", f"/rollouts/{rollout_id}", "/masked-tokens", "/mask-simulation"):
         assert shipped.service.stranger.get(shipped.path + suffix).status_code == 404, suffix
+
+
+def test_responses_are_found_by_the_words_of_prompt_and_response(shipped: Shipped) -> None:
+    shipped.rewrite(1, text="the quick brown fox")
+    shipped.rewrite(2, text="a quick grey fox")
+    found = {text: shipped.get("/rollouts", text=text)["data"] for text in SEARCHES}
+    assert {text: sorted(row["place"] for row in rows) for text, rows in found.items()} == SEARCHES
+
+
+def test_a_prompt_is_found_by_its_own_words_as_the_trainer_wrote_them(shipped: Shipped) -> None:
+    wanted = next(prompt for prompt in shipped.table["prompt"] if len(set(prompt[:3:2])) == 2)
+    found = shipped.get("/rollouts", text=f'"{wanted}"', limit=100)["data"]
+    assert {row["prompt"] for row in found} == {wanted}
+
+
+@pytest.mark.parametrize("text", ["'", '"', "a & | !", "\\", "-", "%_", "(((", "a:*b"])
+def test_no_search_is_an_error(shipped: Shipped, text: str) -> None:
+    shipped.get("/rollouts", text=text)
+
+
+def test_a_response_is_pinned_by_its_tenant_alone(shipped: Shipped) -> None:
+    (row,) = shipped.get("/rollouts", limit=1)["data"]
+    assert row["pinned"] is False
+    path = f"{shipped.path}/rollouts/{row['id']}"
+    assert shipped.service.stranger.patch(path, json={"pinned": True}).status_code == 404
+    assert shipped.service.client.patch(path, json={"pinned": True}).json() == row | {"pinned": True}
+    assert shipped.get("/rollouts", limit=1)["data"] == [row | {"pinned": True}]

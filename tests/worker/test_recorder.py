@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from api.errors import Fenced
 from api.settings import Settings
-from api.store import artifacts, jobs, leases, metrics
+from api.store import artifacts, jobs, leases, metrics, recordings, rollouts
 from api.store.database import Database
 from api.store.events import list_events
 from api.store.metrics import MetricsFilter
+from api.store.rollouts import RolloutFilter
 from stapo_core import events
 from tests.worker.conftest import AddJob, ReadJob
 from worker.recorder import Attempt, Recorder
@@ -240,3 +244,51 @@ def test_a_nul_that_the_trainer_says_is_shown_as_what_it_is(run: Run) -> None:
     run.say(started(), events.Warned(time=T, message="a\0b"))
     run.recorder.ship()
     assert ("warning", "a\ufffdb") in run.told()
+
+
+def write_recording(run: Run, step: int) -> int:
+    """A step of one response, as a trainer records it; gives the bytes of its file."""
+    path = run.attempt.run_dir / "rollouts" / f"step-{step:06d}.parquet"
+    path.parent.mkdir(exist_ok=True)
+    columns: dict[str, list[Any]] = {
+        **{name: [0] for name in ("position", "prompt_index", "sample_index")},
+        **{name: [0.5] for name in ("reward", "advantage", "p", "entropy")},
+        **{name: [False] for name in ("masked", "clipped", "positive_advantage", "low_p")},
+        **{name: ["x"] for name in ("prompt", "response", "finish")},
+    }
+    pq.write_table(pa.table(columns), path)
+    run.say(events.RolloutsRecorded(time=T, step=step, file=f"rollouts/{path.name}"))
+    return path.stat().st_size
+
+
+def test_the_oldest_recorded_steps_make_room_unless_they_are_pinned(run: Run) -> None:
+    run.say(started())
+    size = write_recording(run, 1)
+    run.recorder.ship()
+    with run.database.transaction() as session:
+        job = jobs.get_job(session, "t", run.job_id)
+        (first,) = rollouts.list_rollouts(session, job, RolloutFilter(), sort="step", after=None, limit=9).rows
+        rollouts.pin_rollout(session, job, first.id, pinned=True)
+    few = replace(run.attempt, max_rollout_bytes=3 * size)
+    recorder = Recorder(run.database, few)
+    for number in (2, 3, 4, 5):
+        write_recording(run, number)
+        recorder.ship()
+    with run.database.transaction() as session:
+        job = jobs.get_job(session, "t", run.job_id)
+        page = rollouts.list_rollouts(session, job, RolloutFilter(), sort="step", after=None, limit=9)
+        assert [row.step for row in page.rows] == [1, 4, 5]
+    for folder in (run.attempt.run_dir, run.attempt.artifacts_dir / run.job_id):
+        names = sorted(path.name for path in (folder / "rollouts").iterdir())
+        assert names == [f"step-{number:06d}.parquet" for number in (1, 4, 5)]
+    dropped = [message for kind, message in run.told() if kind == "rollouts_dropped"]
+    limit = f"a job keeps {3 * size:,} bytes of them."
+    assert dropped == [f"The recorded responses of step {step} were dropped: {limit}" for step in (2, 3)]
+
+
+def test_the_newest_recorded_step_stays_however_large(run: Run) -> None:
+    run.say(started())
+    write_recording(run, 1)
+    write_recording(run, 2)
+    Recorder(run.database, replace(run.attempt, max_rollout_bytes=0)).ship()
+    assert sorted(recordings.recording_sizes(run.attempt.artifacts_dir, run.job_id)) == [2]
