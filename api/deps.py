@@ -9,6 +9,7 @@ from fastapi import Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import APIKeyQuery, HTTPAuthorizationCredentials, HTTPBearer
 
+from api.answers import Answers
 from api.dispatch import Dispatcher
 from api.errors import Forbidden, NotFound, Unauthorized
 from api.grading import GraderDesk
@@ -81,6 +82,14 @@ async def _rates(request: Request) -> Rates:
 
 
 RatesDep = Annotated[Rates, Depends(_rates)]
+
+
+async def _answers(request: Request) -> Answers:
+    answers: Answers = request.app.state.answers
+    return answers
+
+
+AnswersDep = Annotated[Answers, Depends(_answers)]
 
 
 async def _keyring(request: Request) -> Keyring:

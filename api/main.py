@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 
+from api.answers import Answers
 from api.dispatch import Dispatcher
 from api.document import complete_document
 from api.grading import GraderDesk
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.settings = settings
     app.state.rates = Rates(settings)
     app.state.keyring = Keyring()
+    app.state.answers = Answers()
     app.state.instruments = Instruments()
     app.state.grader_desk = GraderDesk(allows_user_code=settings.allows_user_code)
     install_problems(app, max_upload_bytes=settings.max_upload_bytes)

@@ -29,9 +29,7 @@ class Connections:
 
     async def request(self, request: bytes) -> tuple[int, int]:
         """Sends a request; status and bytes of the answer."""
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection(*self._address)
-        writer.write(request)
-        head = await reader.readuntil(b"\r\n\r\n")
+        reader, writer, head = await self._send(request)
         status, fields = int(head[9:12]), head.lower()
         if b"transfer-encoding: chunked" in fields:
             size = await _read_chunks(reader)
@@ -41,6 +39,21 @@ class Connections:
             await reader.readexactly(size)
         self._free.append((reader, writer))
         return status, size
+
+    async def _send(self, request: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, bytes]:
+        """The head of the answer; a connection that the server had closed while it was idle is replaced, once."""
+        while self._free:
+            reader, writer = self._free.pop()
+            try:
+                writer.write(request)
+                return reader, writer, await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError) as error:
+                writer.close()
+                if getattr(error, "partial", b""):
+                    raise
+        reader, writer = await asyncio.open_connection(*self._address)
+        writer.write(request)
+        return reader, writer, await reader.readuntil(b"\r\n\r\n")
 
 
 async def _read_chunks(reader: asyncio.StreamReader) -> int:

@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import StreamingResponse
 
-from api.deps import DatabaseDep, StreamsDep, ViewerDep, admit
+from api.deps import AnswersDep, DatabaseDep, StreamsDep, ViewerDep, admit
 from api.lifecycle import TERMINAL, JobState
-from api.schemas import MetricsList, wire_point
+from api.schemas import MetricsList, write_points
 from api.store import jobs, metrics
 from api.store.database import Database
 from api.store.keys import Caller
@@ -34,6 +33,7 @@ def list_job_metrics(
     job_id: str,
     viewer: ViewerDep,
     database: DatabaseDep,
+    answers: AnswersDep,
     keys: Annotated[str | None, Query(description="Metric keys, separated by commas; all when omitted.")] = None,
     kind: Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")] = None,
     from_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and later ones.")] = None,
@@ -44,17 +44,15 @@ def list_job_metrics(
     admit(viewer, job_id)
     wanted_keys = {key for key in keys.split(",") if key} if keys else None
     wanted = MetricsFilter(kind=kind, keys=wanted_keys, from_step=from_step, to_step=to_step)
+    question = (job_id, kind, keys, from_step, to_step, max_points)
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
-        points = metrics.read_points(session, job, wanted, max_points=max_points)
-    answer = {
-        "object": "list",
-        "data": [wire_point(point) for point in points.data],
-        "has_more": False,
-        "last_seq": job.last_seq,
-        "num_points": points.num_rows,
-    }
-    return Response(orjson.dumps(answer), media_type="application/json")
+        body = answers.find(question, job.last_seq)
+        if body is None:
+            points = metrics.read_points(session, job, wanted, max_points=max_points)
+            body = write_points(points, last_seq=job.last_seq)
+            answers.keep(question, job.last_seq, body)
+    return Response(body, media_type="application/json")
 
 
 @router.get("/metrics/stream", summary="Follow a job's metrics", response_class=StreamingResponse, responses=STREAM)

@@ -70,7 +70,7 @@ from api.schemas.validations import (
     Refusal,
     RefusedRow,
 )
-from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket, wire_point
+from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket, write_points
 from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
 
 __all__ = [
@@ -159,5 +159,5 @@ __all__ = [
     "job_manifest",
     "job_object",
     "model_name",
-    "wire_point",
+    "write_points",
 ]

@@ -8,7 +8,7 @@ import orjson
 
 from api.lifecycle import JobState
 from api.schemas.wire import Wire, epoch
-from api.store.metrics import Point
+from api.store.metrics import Points
 from api.store.tables import JobEvent, StepMetrics
 
 
@@ -67,19 +67,6 @@ class MetricsPoint(Wire):
         )
 
 
-def wire_point(point: Point) -> dict[str, Any]:
-    """A MetricsPoint for `orjson`, its values passed on as they are stored: no object is built per point."""
-    return {
-        "object": "fine_tuning.job.metrics",
-        "seq": point.seq,
-        "kind": point.kind,
-        "step": point.step,
-        "created_at": point.created_at,
-        "attempt": point.fence,
-        "values": orjson.Fragment(point.values),
-    }
-
-
 class MetricsList(Wire):
     """Points in the order of the job's sequence."""
 
@@ -90,6 +77,24 @@ class MetricsList(Wire):
     """Follow the stream from here to miss nothing."""
     num_points: int
     """Points before thinning."""
+
+
+def write_points(points: Points, *, last_seq: int) -> bytes:
+    """A MetricsList as JSON, the values passed on as they are stored: no object is built per point."""
+    data = [
+        {
+            "object": "fine_tuning.job.metrics",
+            "seq": point.seq,
+            "kind": point.kind,
+            "step": point.step,
+            "created_at": point.created_at,
+            "attempt": point.fence,
+            "values": orjson.Fragment(point.values),
+        }
+        for point in points.data
+    ]
+    whole = {"object": "list", "data": data, "has_more": False, "last_seq": last_seq, "num_points": points.num_rows}
+    return orjson.dumps(whole)
 
 
 class JobProgress(Wire):

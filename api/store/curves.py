@@ -55,9 +55,9 @@ class Extent:
 
 @dataclass(frozen=True)
 class Survey:
-    """The curves of a range, and the numbers of its first and last row."""
+    """The curves of a range, and the numbers of its first and last row, if it still has any."""
 
-    ends: tuple[int, int]
+    ends: tuple[int, ...]
     curves: Sequence[Curve]
 
 
@@ -98,7 +98,7 @@ def survey(session: Session, extent: Extent) -> Survey:
     if stop > first:
         for key, folded in _read_buckets(session, wanted, first, stop):
             curves[key] = folded.join(curves[key]) if key in curves else folded
-    return Survey((min(ends), max(ends)), [curves[key] for key in sorted(curves)])
+    return Survey((min(ends), max(ends)) if ends else (), [curves[key] for key in sorted(curves)])
 
 
 _FOLD = text("""
@@ -148,10 +148,10 @@ _KEYS = text(f"""
 SELECT jsonb_object_keys(values) FROM (SELECT values FROM {_ROWS} ORDER BY step LIMIT 1) AS first
 UNION SELECT jsonb_object_keys(values) FROM (SELECT values FROM {_ROWS} ORDER BY step DESC LIMIT 1) AS last
 """)  # noqa: S608
-_SEQS = text(f"SELECT array_send(array_agg(seq::float8 ORDER BY step)) FROM {_ROWS}")  # noqa: S608
 _VALUES = text(f"""
-SELECT key, array_send(array_agg(coalesce((values ->> key)::float8, 'NaN') ORDER BY step))
-FROM (SELECT step, values FROM {_ROWS}) AS rows, unnest(cast(:keys AS text[])) AS key GROUP BY key
+SELECT key, array_send(array_agg(seq::float8 ORDER BY step)),
+array_send(array_agg(coalesce((values ->> key)::float8, 'NaN') ORDER BY step))
+FROM (SELECT seq, step, values FROM {_ROWS}) AS rows, unnest(cast(:keys AS text[])) AS key GROUP BY key
 """)  # noqa: S608
 _EXTREMES = text(f"""
 SELECT key, {
@@ -171,13 +171,13 @@ _HEADER_BYTES = 20  # of an array of one dimension in Postgres's binary form (ar
 def _read_rows(session: Session, wanted: Range, first: int, stop: int) -> tuple[list[int], dict[str, Curve]]:
     """The first and last row outside the folded part, and every curve there; without keys, those of the two rows."""
     named = _named(wanted, first, stop)
-    packed = session.scalar(_SEQS, named)
-    if packed is None:
-        return [], {}
-    places = _unpack(packed).astype(np.int64)
     keys = list(wanted.keys or session.scalars(_KEYS, named))
-    found = session.execute(_VALUES, named | {"keys": keys})
-    return [int(places[0]), int(places[-1])], {key: Curve.of(_unpack(curve), places) for key, curve in found}
+    ends, found = [], {}
+    for key, seqs, values in session.execute(_VALUES, named | {"keys": keys}):
+        places = _unpack(seqs).astype(np.int64)  # of the same moment as the values: a step may be written meanwhile
+        ends = [int(places[0]), int(places[-1])]
+        found[key] = Curve.of(_unpack(values), places)
+    return ends, found
 
 
 def _read_buckets(session: Session, wanted: Range, first: int, stop: int) -> Iterator[tuple[str, Curve]]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy import Connection, create_engine, exc, text
+from sqlalchemy import Connection, create_engine, event, exc, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session as Session
 from sqlalchemy.orm import sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from api.errors import Unprocessable
 
 CONNECT_TIMEOUT_S = 5
+RESTED_S = 1.0
 # A connection whose other end is gone without a word ends within half a minute, not after the hours of the kernel.
 _KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 30_000}
 
@@ -28,9 +33,10 @@ class Database:
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
-            pool_pre_ping=True,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "stapo"} | _KEEPALIVE,
         )
+        event.listen(self._engine, "checkin", _note_rest)
+        event.listen(self._engine, "checkout", _wake)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
 
     @contextmanager
@@ -53,6 +59,24 @@ class Database:
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()
+
+
+def _note_rest(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["rests_since"] = time.monotonic()
+
+
+def _wake(connection: DBAPIConnection, record: ConnectionPoolEntry, _: object) -> None:
+    """Asks a connection that has rested whether it still stands; the pool replaces one that does not.
+
+    One that was in use a moment ago is not asked: that would be a third of all questions to Postgres.
+    """
+    if time.monotonic() - record.info.get("rests_since", math.inf) > RESTED_S:
+        try:
+            cursor = connection.cursor()
+            cursor.execute("SELECT 1")
+            connection.rollback()
+        except Exception as error:
+            raise exc.DisconnectionError from error
 
 
 @contextmanager

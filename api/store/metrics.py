@@ -209,8 +209,9 @@ def _choose(session: Session, job: Job, wanted: MetricsFilter, max_points: int |
     if not max_points or num_rows <= max_points:
         return None, num_rows
     surveys = [curves.survey(session, each) for each in extents if each.num_rows]
-    ends = [end for each in surveys for end in each.ends]
-    kept = survivors([curve for each in surveys for curve in each.curves], [min(ends), max(ends)], max_points)
+    ends = sorted(end for each in surveys for end in each.ends)
+    ends = [*ends[:1], *ends[-1:]]
+    kept = survivors([curve for each in surveys for curve in each.curves], ends, max_points)
     longest = max(extents, key=lambda each: each.num_rows)
     num_free = max_points - len(kept)
     if longest.is_short or num_free <= 0:
