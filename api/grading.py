@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from api.errors import Unavailable, Unprocessable
 from stapo_core.config import Grader, MultiGrader
-from stapo_core.graders import UserCodeRefused, build_grader, check_user_code, item_fields
-from stapo_core.graders.score import Sample
+from stapo_core.graders import GraderPool, UserCodeRefused, build_grader, check_user_code, item_fields
+from stapo_core.graders.judges import JudgesError, check_judges
+from stapo_core.graders.score import Sample, Verdicts
 from stapo_core.graders.templates import TemplateError
 
 AT_ONCE = 2
@@ -38,19 +39,23 @@ class GraderDesk:
 
     def run(self, grader: Grader, item: Mapping[str, Any], text: str) -> Outcome:
         """Scores one text. Raises Unprocessable for a template that names nothing, and Unavailable when crowded."""
+        started = time.perf_counter()
+        verdicts = self.judge(grader, [(item, text)])
+        (score,) = verdicts.total
+        parts = {name: part[0].value for name, part in verdicts.parts.items()}
+        sub_rewards = parts if isinstance(grader, MultiGrader) else {}
+        return Outcome(score.value, score.error, sub_rewards, time.perf_counter() - started)
+
+    def judge(self, grader: Grader, samples: Sequence[tuple[Mapping[str, Any], str]]) -> Verdicts:
+        """Scores texts that answer rows. Raises as `run` does."""
         with self._place():
-            started = time.perf_counter()
             pool = build(grader, allows_user_code=self._allows_user_code)
             try:
-                verdicts = pool.judge([Sample(item, text)])
+                return pool.judge([Sample(item, text) for item, text in samples])
             except TemplateError as error:
                 raise Unprocessable(str(error), code="invalid_grader", param="item") from error
             finally:
                 pool.close()
-            (score,) = verdicts.total
-            parts = {name: part[0].value for name, part in verdicts.parts.items()}
-            sub_rewards = parts if isinstance(grader, MultiGrader) else {}
-            return Outcome(score.value, score.error, sub_rewards, time.perf_counter() - started)
 
     @contextmanager
     def _place(self) -> Iterator[None]:
@@ -62,7 +67,7 @@ class GraderDesk:
             self._places.release()
 
 
-def build(grader: Grader, *, allows_user_code: bool) -> Any:
+def build(grader: Grader, *, allows_user_code: bool) -> GraderPool:
     """The grader, ready to score. Raises Unprocessable for an unknown template variable and for foreign programs."""
     check(grader, allows_user_code=allows_user_code)
     try:
@@ -79,9 +84,12 @@ def check(grader: Grader, *, allows_user_code: bool, param: str = "grader") -> l
     """
     try:
         check_user_code(grader, is_allowed=allows_user_code)
+        check_judges(grader)
         return sorted(item_fields(grader))
     except UserCodeRefused as error:
         place = f"{param}.{error.param}" if error.param else param
         raise Unprocessable(str(error), code="user_code_disabled", param=place) from error
+    except JudgesError as error:
+        raise Unprocessable(str(error), code="unknown_judge", param=param) from error
     except TemplateError as error:
         raise Unprocessable(str(error), code="invalid_grader", param=param) from error

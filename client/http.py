@@ -141,6 +141,11 @@ class Client(Wire):
         """Whole lines of the trainer's log from byte `offset`; a negative one counts from the end."""
         return self._call("GET", _job(job_id, "logs"), params={"offset": offset, "max_bytes": max_bytes})
 
+    def probe_grader(self, body: Mapping[str, Any]) -> JsonObject:
+        """Scores a few responses of a model: `grader`, `model`, `training_file`, and how many of how long to draw."""
+        path = "/v1/fine_tuning/alpha/graders/probe"
+        return self._call("POST", path, json=dict(body), retry=False, timeout=_ANSWER_S)
+
     # --- looking inside
 
     def list_rollouts(self, job_id: str, **wanted: Any) -> JsonObject:

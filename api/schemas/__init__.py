@@ -21,11 +21,15 @@ from api.schemas.completions import (
 from api.schemas.files import FileDeleted, FileObject, ModelObject
 from api.schemas.graders import (
     GraderErrors,
+    GraderProbe,
+    GraderProbed,
     GraderRun,
     GraderRunMetadata,
     GraderRunResult,
     GraderValidate,
     GraderValidated,
+    ProbeExample,
+    ProbeFigures,
 )
 from api.schemas.jobs import JobEstimate, JobFacts, JobObject, JobPreview, MemoryEstimate, job_object, model_name
 from api.schemas.platform import (
@@ -99,11 +103,15 @@ __all__ = [
     "ForkCreate",
     "Funnel",
     "GraderErrors",
+    "GraderProbe",
+    "GraderProbed",
     "GraderRun",
     "GraderRunMetadata",
     "GraderRunResult",
     "GraderValidate",
     "GraderValidated",
+    "ProbeExample",
+    "ProbeFigures",
     "Health",
     "Hyperparameters",
     "JobCreate",

@@ -20,10 +20,11 @@ def combine(config: MultiGrader, found: Mapping[str, Sequence[Score]]) -> list[S
 
 
 def _combine(formula: Formula, scores: Mapping[str, Score]) -> Score:
+    seconds = sum(score.seconds for score in scores.values())
     for name, score in scores.items():
         if score.error is not None:
-            return Score(0.0, f"{name}: {score.error}")
+            return Score(0.0, f"{name}: {score.error}", seconds)
     try:
-        return Score(formula.evaluate({name: score.value for name, score in scores.items()}))
+        return Score(formula.evaluate({name: score.value for name, score in scores.items()}), None, seconds)
     except (ArithmeticError, ValueError):
-        return Score(0.0, "formula")
+        return Score(0.0, "formula", seconds)

@@ -117,7 +117,7 @@ def _number(value: Any, name: str) -> Any:
         return value
     if name.endswith("_at") or name in ("created", "estimated_finish"):
         return 1767225600
-    return 0.001 if name in ("execution_time", "running_s") else value
+    return 0.001 if name in ("execution_time", "running_s", "latency_p50_s", "latency_p95_s") else value
 
 
 def main() -> int:
