@@ -134,8 +134,8 @@ class Hand:
     # --- processes
 
     def _worker(self, action: str) -> bool:
-        busy = [worker for worker in self.site.workers() if worker.pid and descendants(worker.pid)]
-        return bool(busy) and self._hit(self.source.choice(busy), action)
+        worker = self._busy_worker()
+        return worker is not None and self._hit(worker, action)
 
     def _api(self, action: str) -> bool:
         return self._hit(self.site.processes["api"], action)
@@ -146,12 +146,12 @@ class Hand:
 
     def _both(self, action: str) -> bool:
         """A worker and its trainers, at once."""
-        worker = self.source.choice(self.site.workers())
-        if worker.pid is None:
+        worker = self._busy_worker()
+        if worker is None or worker.pid is None:
             return False
-        trainers = descendants(worker.pid)
-        hits = [_signal(pid, signal.SIGKILL) for pid in [worker.pid, *trainers]]
-        return bool(trainers) and all(hits)
+        for pid in [worker.pid, *descendants(worker.pid)]:
+            _signal(pid, signal.SIGKILL)
+        return True
 
     def _hit(self, process: Process, action: str) -> bool:
         return process.pid is not None and self._send(process.pid, action)
@@ -161,6 +161,11 @@ class Hand:
         if action == "stop":
             self._in_leases(AWAY_S, lambda: _signal(pid, signal.SIGCONT))
         return _signal(pid, number)
+
+    def _busy_worker(self) -> Process | None:
+        """One that has a trainer: a worker that is only starting is no fault's victim."""
+        busy = [worker for worker in self.site.workers() if worker.pid and descendants(worker.pid)]
+        return self.source.choice(busy) if busy else None
 
     def _some_trainer(self) -> int | None:
         below = [pid for worker in self.site.workers() if worker.pid for pid in descendants(worker.pid)]
