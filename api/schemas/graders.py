@@ -77,3 +77,77 @@ class GraderRunResult(Wire):
     model_grader_token_usage_per_model: dict[str, Any] = Field(default_factory=dict)
     reward: float
     sub_rewards: dict[str, float] = Field(default_factory=dict)
+
+
+class GraderProbe(Strict):
+    """A grader to try on what a model says to a few problems."""
+
+    grader: Grader
+    """The grader, as a job would have it."""
+    model: str
+    """The model whose responses are scored, usually the one to be trained."""
+    training_file: str
+    """The file whose problems are asked; rows are chosen by the seed."""
+    num_prompts: Annotated[int, Field(ge=1, le=32)] = 8
+    """Problems that are asked."""
+    num_samples: Annotated[int, Field(ge=2, le=16)] = 4
+    """Responses to each: the group that a step would compare."""
+    temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
+    """Softmax temperature of the responses."""
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 256
+    """A response is cut at this many tokens."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    """All randomness of the probe follows from it."""
+
+
+class ProbeFigures(Wire):
+    """What one grader made of the responses; what it could not judge is in no score, but in `errors`."""
+
+    name: str
+    type: str
+    num_judged: int
+    num_distinct: int
+    """Different scores."""
+    mean: float | None
+    std: float | None
+    minimum: float | None
+    maximum: float | None
+    share_all_zero: float
+    """The share of the problems whose responses all got 0."""
+    share_all_one: float
+    """The share of the problems whose responses all got 1."""
+    share_equal: float
+    """The share of the problems whose responses all got one score: a step learns nothing from them."""
+    errors: dict[str, int]
+    """Responses that could not be judged, by kind."""
+    error_share: float
+    latency_p50_s: float
+    latency_p95_s: float
+
+
+class ProbeExample(Wire):
+    """A response and what it got; both texts may be cut."""
+
+    prompt: str
+    response: str
+    score: float
+    error: str | None
+    parts: dict[str, float]
+    """The scores of the grader's parts."""
+
+
+class GraderProbed(Wire):
+    """Whether a grader tells a model's responses apart, how fast, and how surely."""
+
+    object: Literal["grader.probe"] = "grader.probe"
+    model: str
+    num_prompts: int
+    num_samples: int
+    verdict: Literal["usable", "one_score", "errors"]
+    """`one_score` and `errors` are what a run would end or pause for."""
+    reason: str
+    """The verdict in a sentence."""
+    total: ProbeFigures
+    parts: list[ProbeFigures]
+    """A formula's graders, one by one."""
+    examples: list[ProbeExample]
