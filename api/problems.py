@@ -199,6 +199,8 @@ def _too_large(limit: int) -> TooLarge:
 
 
 def _plain_error(status: int, detail: str) -> ServiceError:
+    if status == TooLarge.status:
+        return TooLarge(detail)
     phrase = HTTPStatus(status).phrase
     error = ServiceError(detail, code=phrase.lower().replace(" ", "_"))
     error.status, error.title = status, phrase
