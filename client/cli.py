@@ -28,6 +28,7 @@ from client.doctor import examine
 from client.errors import ClientError
 from client.http import Client
 from client.launch import Supervisor
+from client.probing import probe_job_file, show_probe
 from client.process import StartError
 from client.settings import read_settings
 from client.submission import submit_job
@@ -85,6 +86,24 @@ def submit(
             typer.echo(json.dumps(job) if as_json else job["id"])
             return
         _watch(client, str(job["id"]), as_json)
+
+
+@app.command()
+def probe(
+    job_file: Annotated[Path, typer.Argument(metavar="JOB.yaml", help="The job, as YAML or JSON.")],
+    num_prompts: Annotated[int, typer.Option("--prompts", min=1, max=32, help="Problems to ask.")] = 8,
+    num_samples: Annotated[int, typer.Option("--samples", min=2, max=16, help="Responses to each.")] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Score a few of the model's own responses by a job's grader, before the job is spent on it."""
+    with _sentences(), connect(os.environ) as client:
+        found = probe_job_file(client, job_file, num_prompts=num_prompts, num_samples=num_samples)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        show_probe(found, out)
+    if found["verdict"] != "usable":
+        raise typer.Exit(EXIT_FAILED)
 
 
 @app.command()

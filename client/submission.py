@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,15 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 def submit_job(client: Client, path: Path) -> dict[str, Any]:
     """Uploads the data files that the job file names, submits the job and gives it back."""
+    return client.create_job(upload_data(client, path, _FILE_FIELDS))
+
+
+def upload_data(client: Client, path: Path, fields: Sequence[str]) -> dict[str, Any]:
+    """The request that a job file holds, with the ids of the files that these of its fields name."""
     body = read_mapping(path)
-    data = {field: _find_data(path, field, body[field]) for field in _FILE_FIELDS if _names_a_path(body.get(field))}
+    data = {field: _find_data(path, field, body[field]) for field in fields if _names_a_path(body.get(field))}
     uploaded = {field: client.upload_file(file)["id"] for field, file in data.items()}
-    return client.create_job(body | uploaded)
+    return body | uploaded
 
 
 def _names_a_path(value: object) -> bool:

@@ -1,0 +1,43 @@
+"""A job file's grader tried on its model's own responses, and what came of it on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from client.http import Client
+from client.submission import BadJobFile, upload_data
+
+_SHOWN = 60
+
+
+def probe_job_file(client: Client, path: Path, *, num_prompts: int, num_samples: int) -> dict[str, Any]:
+    """Uploads the training file and has a few responses scored. Raises BadJobFile for what the file lacks."""
+    body = upload_data(client, path, ["training_file"])
+    try:
+        grader = body["method"]["reinforcement"]["grader"]
+        asked = {name: body[name] for name in ("model", "training_file")}
+    except (KeyError, TypeError) as error:
+        raise BadJobFile(f"{path}: a probe needs {error} of the job; write it into the file.") from error
+    return client.probe_grader(asked | {"grader": grader, "num_prompts": num_prompts, "num_samples": num_samples})
+
+
+def show_probe(found: dict[str, Any], console: Console) -> None:
+    """The verdict, a line of figures for the grader and each of its parts, and a few responses."""
+    color = "green" if found["verdict"] == "usable" else "red"
+    console.print(Text(found["verdict"], style=color), Text(found["reason"]))
+    table = Table("grader", "mean", "std", "all 0", "all 1", "p50", "p95", "errors", box=None, header_style="dim")
+    for each in [found["total"], *found["parts"]]:
+        spread = ("–" if each[name] is None else f"{each[name]:.3f}" for name in ("mean", "std"))
+        shares = (f"{each[name]:.0%}" for name in ("share_all_zero", "share_all_one"))
+        times = (f"{each[name] * 1000:.1f} ms" for name in ("latency_p50_s", "latency_p95_s"))
+        errors = ", ".join(f"{number} {kind}" for kind, number in sorted(each["errors"].items())) or "none"
+        table.add_row(Text(each["name"]), *spread, *shares, *times, Text(errors))
+    console.print(table)
+    for example in found["examples"]:
+        outcome = example["error"] or f"{example['score']:g}"
+        console.print(Text(f"  {outcome:>8}  {example['prompt'][:_SHOWN]!r} -> {example['response'][:_SHOWN]!r}"))
