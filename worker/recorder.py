@@ -32,6 +32,7 @@ class Attempt:
     run_dir: Path
     artifacts_dir: Path
     keep_checkpoints: int
+    lease_s: float = 60.0
     max_rollout_bytes: int = 2**34
 
 
@@ -76,6 +77,7 @@ class Recorder:
             dropped = artifacts.drop_checkpoints(session, job, keep=self._attempt.keep_checkpoints)
             forgotten = self._forget_rollouts(session, job, said)
             job.spool_offset = offset + sum(map(len, lines))
+            leases.prolong_lease(session, job, lease_s=self._attempt.lease_s)
             failpoint("flushing")
         artifacts.remove_folders(self._attempt.artifacts_dir, self._attempt.job_id, dropped)
         self._remove_recordings(forgotten)

@@ -104,6 +104,7 @@ class Runner:
             run_dir=self.settings.runs_dir / job.id,
             artifacts_dir=self.settings.artifacts_dir,
             keep_checkpoints=job.method["reinforcement"]["config"]["checkpoint"]["keep"],
+            lease_s=self.settings.lease_s,
             max_rollout_bytes=self.settings.max_rollout_bytes,
         )
 

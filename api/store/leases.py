@@ -74,6 +74,11 @@ def renew_lease(session: Session, job_id: str, fence: int, *, lease_s: float) ->
     return JobState(state)
 
 
+def prolong_lease(session: Session, job: Job, *, lease_s: float) -> None:
+    """Prolongs the lease of a held job from this moment on: whoever ships a long backlog has no time to renew."""
+    job.lease_until = func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, lease_s)  # not when it began
+
+
 def read_wish(session: Session, job_id: str, fence: int) -> JobState:
     """The state that the tenant has put the job into. Raises Fenced."""
     state = session.scalar(select(Job.state).where(Job.id == job_id, Job.fence == fence))

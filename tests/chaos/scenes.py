@@ -24,7 +24,7 @@ from stapo_core.spool import is_storage_full
 from tests.chaos import verdict
 from tests.chaos.faults import Fault, Hand
 from tests.chaos.site import Site
-from tests.chaos.trainer import STEP_S
+from tests.chaos.trainer import SLOW_SEED, SLOW_STEP_S
 
 PATIENCE_S = 120.0
 
@@ -186,9 +186,9 @@ def lose_the_broker(site: Site, *, num_jobs: int) -> Scene:
 
 def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
     """Postgres is away in mid-job, stopped or frozen: no step is lost, and the same attempt goes on."""
-    steps = int((away_s + 4.0) / STEP_S)
-    job_id = site.create_job(num_steps=steps, checkpoint_every=20)
-    wait_until(site, lambda rows: rows[job_id].step >= 10)
+    steps = int((away_s + 6.0) / SLOW_STEP_S)
+    job_id = site.create_job(num_steps=steps, checkpoint_every=20, seed=SLOW_SEED)
+    wait_until(site, lambda rows: rows[job_id].step >= 2)
     before, pid = site.jobs()[job_id], site.trainer_of(job_id)
     spool = site.home / "runs" / job_id / "events.jsonl"
     size = spool.stat().st_size

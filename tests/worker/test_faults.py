@@ -22,14 +22,17 @@ from api.store.database import Database
 from api.store.events import list_events
 from api.store.tables import JobEvent
 from stapo_core.config import RunConfig
+from stapo_core.events import StageChanged
 from stapo_core.failpoints import VARIABLE
 from stapo_core.folders import verify
+from stapo_core.spool import Spool
 from tests.chaos import trainer as chain
 from tests.worker.conftest import AddJob, ReadJob
 from tests.worker.test_runner import Work, is_alive, steps_of
 from worker import process
 from worker.process import start_trainer
 from worker.reaper import Housekeeper
+from worker.recorder import Attempt, Recorder
 from worker.runner import Runner
 
 TRAIN: dict[str, Any] = {"batch": {"num_prompts": 2, "group_size": 2}, "checkpoint": {"every_steps": 3, "keep": 2}}
@@ -225,3 +228,19 @@ def test_a_job_in_the_middle_of_its_steps_survives_the_schema_of_the_last_releas
     assert (job.state, job.fence) == ("succeeded", 2)
     assert any(event.data.get("resume_step") == done for event in events_of(database, job_id))
     assert steps_of(database, job_id) == list(range(1, 21))
+
+
+def test_a_backlog_that_takes_longer_than_a_lease_to_ship_costs_no_attempt(
+    settings: Settings, add_job: AddJob, database: Database, read_job: ReadJob
+) -> None:
+    job_id = add_job(model="tiny", num_steps=5, **TRAIN)
+    run_dir = settings.runs_dir / job_id
+    run_dir.mkdir(parents=True)
+    with database.transaction() as session:
+        assert leases.claim_job(session, worker="w", lease_s=0.1) is not None
+    spool = Spool(run_dir / "events.jsonl")
+    spool.emit(StageChanged, stage="loading")
+    Recorder(database, Attempt(job_id, 1, run_dir, settings.artifacts_dir, 2, lease_s=100.0)).ship()
+    with database.transaction() as session:
+        left_s = session.scalar(text("SELECT extract(epoch FROM lease_until - clock_timestamp()) FROM jobs"))
+    assert 90.0 < float(left_s) <= 100.0
