@@ -12,7 +12,16 @@ import time
 import httpx2
 import uvloop
 
-from benchmarks.live_service import METRIC_KEYS, PORT, LiveService, fill_metrics, live_service, load_average, spike_step
+from benchmarks.live_service import (
+    METRIC_KEYS,
+    PORT,
+    LiveService,
+    cpu_s,
+    fill_metrics,
+    live_service,
+    load_average,
+    spike_step,
+)
 from benchmarks.load import CHARTED, client_of, create_jobs, quantile, writing
 from benchmarks.load_generator import head
 
@@ -39,10 +48,11 @@ def _watch(service: LiveService, seconds: int) -> float:
     steps_per_s = POINTS_PER_S / len(METRIC_KEYS)
     job_ids = create_jobs(service, NUM_RUNS)
     before = service.cpu_s()
-    with writing(service, job_ids, steps_per_s=steps_per_s):
+    with writing(service, job_ids, steps_per_s=steps_per_s) as writer:
         command = [sys.executable, "-m", "benchmarks.watch", service.key, str(seconds), *job_ids]
         told = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
-    after = service.cpu_s()
+        after = service.cpu_s()
+        used = {name: after[name] - before[name] for name in before} | {"worker": cpu_s([writer.pid])}
     delays, num_seen = json.loads(told)["delays"], json.loads(told)["num_seen"]
     figures = [quantile(sorted(delays), share) for share in (0.5, 0.95, 0.99)]
     print(
@@ -52,7 +62,7 @@ def _watch(service: LiveService, seconds: int) -> float:
     )
     expected = steps_per_s * seconds * NUM_VIEWERS / NUM_RUNS
     print(f"steps seen: {num_seen} of about {expected:.0f}; CPU-seconds: ", end="")
-    print(", ".join(f"{name} {after[name] - before[name]:.1f}" for name in before))
+    print(", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items()))
     return figures[1]
 
 

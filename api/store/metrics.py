@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import ARRAY, String, cast, delete, func, or_, select, text, true
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from api.store import curves
@@ -56,22 +57,23 @@ def add_metrics(
     session: Session, job: Job, kind: Kind, step: int, values: dict[str, float | None], created_at: datetime
 ) -> bool:
     """Adds the metrics of one step; False, and nothing changed, when they are there. The job's row must be locked."""
-    if session.get(StepMetrics, (job.id, kind, step)) is not None:
-        return False
     if step % curves.SPAN == 0:
         curves.fold_steps(session, job.id, kind, below_step=step)
-    session.add(
-        StepMetrics(
-            job_id=job.id,
-            kind=kind,
-            step=step,
-            seq=next_seq(job),
-            fence=job.fence,
-            created_at=created_at,
-            values=values,
-        )
-    )
-    return True
+    row = {
+        "job_id": job.id,
+        "kind": kind,
+        "step": step,
+        "seq": job.last_seq + 1,
+        "fence": job.fence,
+        "created_at": created_at,
+        "values": values,
+    }
+    once = insert(StepMetrics).values(row).on_conflict_do_nothing(index_elements=["job_id", "kind", "step"])
+    with session.no_autoflush:  # a batch of steps updates its job's row once
+        is_new = session.scalar(once.returning(StepMetrics.seq)) is not None
+    if is_new:
+        next_seq(job)
+    return is_new
 
 
 def seconds_spent(session: Session, job: Job, *, above_step: int) -> float:
