@@ -14,7 +14,7 @@ DEFAULT_PROBLEMS = 500
 
 _NAMES = """
 ab acre advanced_geometry aiw arc_1d arc_agi base_conversion basic_arithmetic bf binary_alternation
-binary_matrix bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic chain_sum circuit_logic codeio
+binary_matrix bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic chain_sum circuit_logic
 coin_flip color_cube_rotation complex_arithmetic composite count_bits count_primes countdown course_schedule
 cryptarithm decimal_arithmetic decimal_chain_sum dice emoji_mystery family_relationships figlet_font
 fraction_simplification futoshiki game_of_life game_of_life_halting gcd graph_color group_anagrams
