@@ -63,7 +63,8 @@ class TestAllowed:
         source = f"def grade(sample, item): return len(open({str(service.settings.home / 'models')!r}).read())"
         grader = {"type": "python", "source": source}
         tried = service.client.post(RUN, json={"grader": grader, "item": {}, "model_sample": ""}).json()
-        assert (tried["reward"], tried["metadata"]["errors"]["other_error_kind"]) == (0.0, "PermissionError")
+        errors = tried["metadata"]["errors"]
+        assert (tried["reward"], errors["python_grader_runtime_error_details"]) == (0.0, "PermissionError")
 
 
 def test_the_setting_is_off_unless_it_is_one_of_its_words() -> None:

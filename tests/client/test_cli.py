@@ -272,6 +272,8 @@ def test_the_doctor_finds_this_machine_well(home: Path) -> None:
     assert [name for name, finding in findings.items() if finding["is_needed"] and not finding["ok"]] == []
     assert result.exit_code == 0
     assert "18." in findings["Postgres"]["detail"]
+    assert findings["sandbox for user code"]["ok"]
+    assert "STAPO_USER_CODE=sandboxed" in findings["sandbox for user code"]["detail"]
 
 
 def test_the_doctor_names_what_is_missing_and_the_remedy(home: Path) -> None:
