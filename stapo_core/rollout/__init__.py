@@ -43,7 +43,7 @@ class Draw:
     stop: tuple[str, ...] = ()
     """Strings that end a response; its text is cut before them, its tokens go on to the one that completed them."""
     max_tokens: int | None = None
-    """Cuts responses earlier than the sampler does, for a look at the engine: nobody is told of them."""
+    """Cuts responses earlier than the sampler does, for a look at the engine: no stop breaks it off, nobody is told."""
 
     def response_seed(self, prompt_index: int, sample_index: int) -> int:
         """A 128-bit seed for one response: a hash, so that no response depends on its neighbours."""

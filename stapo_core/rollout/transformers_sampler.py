@@ -86,7 +86,7 @@ class TransformersSampler:
     def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
         """Draws `draw.num_samples` responses to each prompt; groups come back in the order of the prompts.
 
-        Raises Stopped, between two tokens, once `should_stop` says so.
+        Raises Stopped, between two tokens, once `should_stop` says so, but for a draw that is a look at the engine.
         """
         responses: list[list[Response]] = [[] for _ in prompts]
         with _evaluating(self._model), torch.no_grad():
@@ -128,18 +128,20 @@ class TransformersSampler:
             yield batch
 
     def _draw(self, decoder: Decoder, rows: Sequence[_Row], draw: Draw, stops: StopStrings) -> _Tokens:
-        self._check_stop()
+        self._check_stop(draw)
         prompts = {row.place: row.prompt for row in rows}
         logits = decoder.prefill([prompt.token_ids for prompt in prompts.values()])
         origin_of = {place: origin for origin, place in enumerate(prompts)}
         origins = torch.tensor([origin_of[row.place] for row in rows], device=logits.device)
-        longest = min(self._max_response_tokens, draw.max_tokens or self._max_response_tokens)
-        decoder.fan_out(origins, longest)
+        decoder.fan_out(origins, self._longest(draw))
         choose = _choose(UniformStreams([row.seed for row in rows]), draw)
         if self._watch is not None:
             choose = _watched(choose, self._watch, [row.number for row in rows])
         tell = self._tell(rows, stops, None if draw.max_tokens else self._on_response)
-        return self._decode(decoder, logits[origins], choose, stops, tell, longest)
+        return self._decode(decoder, logits[origins], choose, stops, tell, draw)
+
+    def _longest(self, draw: Draw) -> int:
+        return min(self._max_response_tokens, draw.max_tokens or self._max_response_tokens)
 
     def _tell(
         self, rows: Sequence[_Row], stops: StopStrings, on_response: Callable[[Prompt, str], None] | None
@@ -150,8 +152,9 @@ class TransformersSampler:
         return lambda row, token_ids: on_response(rows[row].prompt, stops.cut(self._texts([token_ids])[0]))
 
     def _decode(
-        self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings, tell: _Tell, longest: int
+        self, decoder: Decoder, logits: Tensor, choose: _Choose, stops: StopStrings, tell: _Tell, draw: Draw
     ) -> _Tokens:
+        longest = self._longest(draw)
         shape = (len(logits), longest)
         token_ids = torch.zeros(shape, dtype=torch.int64, device=logits.device)
         logprobs, entropies = torch.zeros(shape, device=logits.device), torch.zeros(shape, device=logits.device)
@@ -172,7 +175,7 @@ class TransformersSampler:
                 tell(row, token_ids[row, : step + 1])
             if bool(ended.all()) or step + 1 == longest:
                 break
-            self._check_stop()
+            self._check_stop(draw)
             next_ids = drawn.token_ids
             if bool(ended.any()):
                 kept = _close_gaps(ended)
@@ -200,8 +203,8 @@ class TransformersSampler:
         )
         return texts
 
-    def _check_stop(self) -> None:
-        if self._should_stop():
+    def _check_stop(self, draw: Draw) -> None:
+        if draw.max_tokens is None and self._should_stop():
             raise Stopped
 
 

@@ -70,7 +70,8 @@ class VllmSampler:
         self._is_asleep = False
         try:
             self._llm = _start(engine)
-            list(self._run([[0]], [SamplingParams(max_tokens=1, detokenize=False)]))  # what kernels lack, they say now
+            parameters = [SamplingParams(max_tokens=1, detokenize=False)]
+            list(self._run([[0]], parameters, lambda: False))  # what kernels lack, they say now
         except Exception as error:  # whatever vLLM, its kernels and the driver raise
             reason = f"vLLM cannot serve this model on this {engine.device.type}: {type(error).__name__}: {error}"
             raise EngineUnusable(f"{reason}; set engine to transformers, or choose another model") from error
@@ -78,15 +79,15 @@ class VllmSampler:
     def sample(self, prompts: Sequence[Prompt], draw: Draw) -> list[Group]:
         """Draws `draw.num_samples` responses to each prompt; groups come back in the order of the prompts.
 
-        Raises Stopped, between two tokens, once `should_stop` says so.
+        Raises Stopped, between two tokens, once `should_stop` says so, but for a draw that is a look at the engine.
         """
         stops = StopStrings(draw.stop, self._tokenizer)
         seeds = draw.response_seeds(prompts)
         asked = [(prompt, seed) for prompt, own in zip(prompts, seeds, strict=True) for seed in own]
         parameters = [self._parameters(draw, seed) for _, seed in asked]
-        on_response = None if draw.max_tokens else self._on_response
+        should_stop, on_response = (lambda: False, None) if draw.max_tokens else (self._should_stop, self._on_response)
         drawn: dict[int, Response] = {}
-        for number, completion in self._run([list(prompt.token_ids) for prompt, _ in asked], parameters):
+        for number, completion in self._run([list(prompt.token_ids) for prompt, _ in asked], parameters, should_stop):
             response = drawn[number] = self._response(completion, stops)
             if on_response is not None and response.finish == "stop":
                 on_response(asked[number][0], response.text)
@@ -141,7 +142,7 @@ class VllmSampler:
         )
 
     def _run(
-        self, prompts: Sequence[list[int]], parameters: Sequence[SamplingParams]
+        self, prompts: Sequence[list[int]], parameters: Sequence[SamplingParams], should_stop: Callable[[], bool]
     ) -> Iterator[tuple[int, CompletionOutput]]:
         """Draws one response to each, and gives each with its number as it ends.
 
@@ -153,7 +154,7 @@ class VllmSampler:
         engine, first = self._llm.llm_engine, int(ids[0].partition("-")[0])  # counted up from one call to the next
         try:
             while engine.has_unfinished_requests():
-                if self._should_stop():
+                if should_stop():
                     raise Stopped
                 for each in engine.step():
                     if each.finished:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -17,7 +18,10 @@ import pytest
 from client.http import Client
 from client.running import RunningPlatform
 from stapo_core.__main__ import main
+from stapo_core.events import EXIT_STOPPED
+from stapo_core.folders import verify
 from stapo_core.policy import Policy
+from tests.stapo_core.test_main import wait_for
 from tests.stapo_core.tiny import make_run_folder, read_events
 from tests.vllm.models import make_folder
 
@@ -101,6 +105,18 @@ def test_two_ranks_draw_with_an_engine_each_or_with_one_between_them(tmp_path: P
     assert [event["step"] for event in read_events(run_dir) if event["type"] == "step"] == [1, 2, 3]
     assert all(0 < step["sampler/logp_diff_max"] < 1e-5 for step in steps(run_dir))
     assert all(step["tokens/trained"] > 8 * 8 for step in steps(run_dir))
+
+
+def test_a_run_stops_on_request_with_a_checkpoint_of_its_last_whole_step(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, num_steps=100_000, evaluation={})
+    with subprocess.Popen([sys.executable, "-m", "stapo_core", str(run_dir)], stderr=subprocess.PIPE) as process:
+        wait_for(run_dir, "step", timeout_s=150.0)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=100)
+    assert process.returncode == EXIT_STOPPED
+    last_step = max(event["step"] for event in read_events(run_dir) if event["type"] == "step")
+    assert read_events(run_dir)[-1] == read_events(run_dir)[-1] | {"type": "finished", "reason": "stopped"}
+    assert verify(run_dir / "checkpoints" / f"step-{last_step:06d}").step == last_step
 
 
 def test_a_head_that_stays_behind_ends_the_run_with_the_figure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

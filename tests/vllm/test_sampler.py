@@ -146,6 +146,14 @@ def test_a_stop_is_heard_between_two_tokens_and_leaves_nothing_behind(sampler: V
     assert [tokens(group) for group in sampler.sample(prompts(2), draw)] == expected
 
 
+def test_no_stop_breaks_off_a_look_at_the_engine(sampler: VllmSampler) -> None:
+    """It follows an update; a run that stopped there would take the weights for those of the step before."""
+    PATIENCE.asked, PATIENCE.last = 0, 1
+    (group,) = sampler.sample(prompts(1), Draw(3, 0, 4, 1.0, max_tokens=5))
+    assert len(group.responses) == 4
+    assert PATIENCE.asked == 0
+
+
 def test_threads_can_still_be_set_beside_the_engine(sampler: VllmSampler) -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)

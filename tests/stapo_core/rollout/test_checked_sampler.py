@@ -9,7 +9,7 @@ import torch
 
 from stapo_core.batch import Prompt
 from stapo_core.policy import Policy
-from stapo_core.rollout import Draw, Mismatch
+from stapo_core.rollout import Draw, Mismatch, Stopped
 from stapo_core.rollout.checked_sampler import CheckedSampler
 from stapo_core.rollout.transformers_sampler import TransformersSampler
 from tests.stapo_core.tiny import make_policy
@@ -24,7 +24,11 @@ def make_pair() -> tuple[Policy, CheckedSampler, list[str]]:
         told.append(text)
 
     engine = TransformersSampler(
-        copy.deepcopy(policy.model), policy.tokenizer, max_response_tokens=30, on_response=listen
+        copy.deepcopy(policy.model),
+        policy.tokenizer,
+        max_response_tokens=30,
+        on_response=listen,
+        should_stop=lambda: bool(told),
     )
     return policy, CheckedSampler(engine, policy, prompt=PROMPT, temperature=1.2), told
 
@@ -42,8 +46,10 @@ def test_an_engine_that_takes_every_update_passes() -> None:
         assert checked.gaps(version).max() < 1e-5
         move(policy)
     assert told == []  # nobody judges what is drawn for a comparison
-    assert len(checked.sample([PROMPT], Draw(0, 0, 64, 1.2))[0].responses) == 64
-    assert told
+    with pytest.raises(Stopped):
+        checked.sample([PROMPT], Draw(0, 0, 64, 1.2))
+    checked.load(policy.weights(), version=3)  # the run was asked to stop; an update is still compared
+    assert checked.gaps(3).max() < 1e-5
 
 
 def test_an_engine_left_behind_is_caught_and_the_figure_said() -> None:
