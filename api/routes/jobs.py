@@ -185,7 +185,7 @@ def list_job_events(
 def create_stream_ticket(
     job_id: str, caller: TicketMakerDep, database: DatabaseDep, settings: SettingsDep
 ) -> StreamTicket:
-    """A short-lived ticket for `?ticket=` on this job's streams and downloads, where no header can be sent."""
+    """A short-lived ticket for `?ticket=` on what is read of this job: itself, its streams and downloads."""
     with database.transaction() as session:
         job = jobs.get_job(session, caller.tenant, job_id)
         ticket, expires_at = keys.create_ticket(session, job, lifetime_s=settings.ticket_s)
