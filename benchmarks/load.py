@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -15,12 +16,13 @@ import httpx2
 from sqlalchemy import text
 
 from benchmarks.live_service import PORT, LiveService, cpu_s, fill_metrics, live_service, load_average, rss_mb
-from benchmarks.load_generator import head
+from benchmarks.load_generator import Connections, head
 
 NUM_JOBS = 40
 NUM_LIVE = 10
 NUM_FILES = 10
 STEPS_BEFORE = 5_000
+NUM_ASKED = 100
 P99_MS = 250.0
 CHARTED = "reward/mean,policy/entropy,policy/loss,policy/grad_norm,mask/ppm,response/length_mean"
 
@@ -32,7 +34,8 @@ def main(*, rate: int, num_streams: int, seconds: int, warm_up_s: int = 10) -> i
         job_ids = _fill(service)
         with writing(service, job_ids[:NUM_LIVE], steps_per_s=NUM_LIVE) as writer:
             plan = _plan(service, job_ids, rate=rate, num_streams=num_streams, seconds=seconds, warm_up_s=warm_up_s)
-            measured = _run(service, plan, writer)
+            costs = asyncio.run(_costs(service, plan))
+            measured = _run(service, plan, writer) | {"costs": costs}
     print(f"{rate} requests/s and {num_streams} streams for {seconds} s; load average before {before}")
     return _report(measured, seconds=seconds)
 
@@ -127,6 +130,18 @@ def _plan(service: LiveService, job_ids: list[str], **sizes: Any) -> dict[str, A
     }
 
 
+async def _costs(service: LiveService, plan: dict[str, Any]) -> dict[str, str]:
+    """CPU of the API and of Postgres for a request of each kind, one after another and with no stream open."""
+    connections, costs = Connections(plan["host"], plan["port"]), {}
+    for name, kind in plan["mix"].items():
+        before = service.cpu_s()
+        for number in range(NUM_ASKED):
+            await connections.request(kind["requests"][number % len(kind["requests"])].encode())
+        after = service.cpu_s()
+        costs[name] = "".join(f"{1000 * (after[each] - before[each]) / NUM_ASKED:>9.2f}" for each in before)
+    return costs
+
+
 def _run(service: LiveService, plan: dict[str, Any], writer: subprocess.Popen[str]) -> dict[str, Any]:
     path = Path(service.settings.home) / "plan.json"
     path.write_text(json.dumps(plan))
@@ -156,11 +171,13 @@ def _run(service: LiveService, plan: dict[str, Any], writer: subprocess.Popen[st
 
 
 def _report(measured: dict[str, Any], *, seconds: int) -> int:
-    print(f"{'':32}{'requests':>9}{'p50 ms':>9}{'p95 ms':>9}{'p99 ms':>9}{'max ms':>9}")
+    heads = ("requests", "p50 ms", "p95 ms", "p99 ms", "max ms", "CPU API", "CPU PG")
+    print(f"{'':32}" + "".join(f"{each:>9}" for each in heads))
     everything = sorted(latency for each in measured["latencies"].values() for latency in each)
     for name, latencies in [*measured["latencies"].items(), ("all", everything)]:
         figures = [1000 * quantile(sorted(latencies), share) for share in (0.5, 0.95, 0.99, 1.0)]
-        print(f"{name:32}{len(latencies):>9}" + "".join(f"{figure:>9.1f}" for figure in figures))
+        told = "".join(f"{figure:>9.1f}" for figure in figures)
+        print(f"{name:32}{len(latencies):>9}{told}{measured['costs'].get(name, '')}")
     memory = measured["memory_mb"]
     third = len(memory) // 3
     early, late = max(memory[:third]), max(memory[-third:])
