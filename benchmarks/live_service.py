@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,6 @@ from api.store.database import Database
 from client.servers import Server, start_postgres, start_valkey
 
 TENANT = "bench"
-PORT = 18_745
 METRIC_KEYS = (
     *("reward/mean", "policy/entropy", "policy/loss", "policy/grad_norm", "mask/ppm", "response/length_mean"),
     *(f"area{number}/figure" for number in range(34)),
@@ -41,13 +41,14 @@ class LiveService:
     database: Database
     env: dict[str, str]
     key: str
+    port: int
     api: subprocess.Popen[bytes]
     postgres: Server
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"http://127.0.0.1:{PORT}"
+        return f"http://127.0.0.1:{self.port}"
 
     def cpu_s(self) -> dict[str, float]:
         """CPU-seconds so far of the API and of Postgres."""
@@ -77,12 +78,15 @@ def live_service(**options: str) -> Iterator[LiveService]:
     database = Database(settings.database_url)
     with database.transaction() as session:
         key = keys.create_key(session, tenant=TENANT, name="bench")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
     command = [sys.executable, "-m", "uvicorn", "api.main:create_app", "--factory", "--host", "127.0.0.1"]
-    quiet = ["--port", str(PORT), "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
+    quiet = ["--port", str(port), "--log-level", "warning", "--timeout-graceful-shutdown", "2"]
     api = subprocess.Popen([*command, *quiet], env=env)
     try:
-        _wait_until_up(api)
-        yield LiveService(settings, database, env, key, api, postgres)
+        _wait_until_up(api, port)
+        yield LiveService(settings, database, env, key, port, api, postgres)
     finally:
         api.terminate()
         api.wait()
@@ -157,11 +161,11 @@ def _children(task: Path) -> list[str]:
         return []
 
 
-def _wait_until_up(api: subprocess.Popen[bytes]) -> None:
+def _wait_until_up(api: subprocess.Popen[bytes], port: int) -> None:
     deadline = time.monotonic() + 60.0
     while time.monotonic() < deadline and api.poll() is None:
         try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/healthz", timeout=2).close()
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=2).close()
         except OSError:
             time.sleep(0.1)
         else:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 from sqlalchemy import text
 
-from benchmarks.live_service import PORT, LiveService, cpu_s, fill_metrics, live_service, load_average, rss_mb
+from benchmarks.live_service import LiveService, cpu_s, fill_metrics, live_service, load_average, rss_mb
 from benchmarks.load_generator import Connections, head
 
 NUM_JOBS = 40
@@ -116,7 +116,7 @@ def _plan(service: LiveService, job_ids: list[str], **sizes: Any) -> dict[str, A
     }
     return {
         "host": "127.0.0.1",
-        "port": PORT,
+        "port": service.port,
         "key": key,
         "seed": 0,
         "rate": sizes["rate"],
