@@ -53,7 +53,6 @@ export class Header {
     }
     this.labels = Object.fromEntries([...facts.children].map((pair, at) => [Object.keys(FACTS)[at], pair.firstChild]));
     this.notice = element("div", "notice");
-    this.notice.setAttribute("role", "status");
     this.root.append(line, this.bar, facts, this.notice);
   }
 
@@ -118,6 +117,9 @@ export class Header {
     set(this.values.left, this.hasEnded ? this.took() : this.timeLeft(now));
     set(this.values.updated, this.newsAt ? `${durationText(Math.max(0, now - this.newsAt) / 1000)} ago` : "–");
     const [kind, text] = this.words(now);
+    // Who listens is told when the kind of news changes, and not again at every second that it grows older.
+    this.notice.setAttribute("aria-live", kind === this.noticeKind ? "off" : "polite");
+    this.noticeKind = kind;
     this.notice.className = `notice ${kind}`;
     set(this.notice, text);
   }

@@ -39,7 +39,7 @@ export class Panel {
     if (spec.note) this.root.title = spec.note;
     const caption = element("figcaption");
     const title = element("span", "title", spec.title);
-    if (spec.unit) title.append(element("span", "unit", spec.unit));
+    if (spec.unit) title.append(element("span", "unit", ` ${spec.unit}`));
     this.legend = element("span", "legend");
     this.entries = spec.series.map((series, index) => this.buildEntry(series, index));
     caption.append(title, this.legend, this.buildLog());
