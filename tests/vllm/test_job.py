@@ -25,6 +25,8 @@ from tests.stapo_core.test_main import wait_for
 from tests.stapo_core.tiny import make_run_folder, read_events
 from tests.vllm.models import make_folder
 
+pytestmark = pytest.mark.timeout(900)  # several processes that load torch and vLLM, beside whatever else runs here
+
 RATIO_BINS = ["below_0.5", "0.5_to_0.8", "0.8_to_0.95", "0.95_to_1.05", "1.05_to_1.25", "1.25_to_2", "above_2"]
 SETTINGS: dict[str, Any] = {
     "num_steps": 10,
@@ -49,7 +51,7 @@ def make_run(folder: Path, *, tied: bool = True, **train: Any) -> Path:
 def run(run_dir: Path, *launcher: str) -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     command = [sys.executable, *launcher, "-m", "stapo_core", str(run_dir)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
 
 
@@ -110,7 +112,7 @@ def test_two_ranks_draw_with_an_engine_each_or_with_one_between_them(tmp_path: P
 def test_a_run_stops_on_request_with_a_checkpoint_of_its_last_whole_step(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, num_steps=100_000, evaluation={})
     with subprocess.Popen([sys.executable, "-m", "stapo_core", str(run_dir)], stderr=subprocess.PIPE) as process:
-        wait_for(run_dir, "step", timeout_s=150.0)
+        wait_for(run_dir, "step", timeout_s=400.0)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=100)
     assert process.returncode == EXIT_STOPPED
@@ -153,7 +155,7 @@ def test_a_platforms_worker_trains_with_it(platform: RunningPlatform, tmp_path: 
             "training_file": client.upload_file(problems)["id"],
             "method": {"type": "reinforcement", "reinforcement": method},
         }
-        job, deadline = client.create_job(body), time.monotonic() + 180.0
+        job, deadline = client.create_job(body), time.monotonic() + 400.0
         while job["status"] not in ("succeeded", "failed") and time.monotonic() < deadline:
             time.sleep(0.3)
             job = client.get_job(job["id"])
