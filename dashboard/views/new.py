@@ -11,7 +11,7 @@ from typing import Any
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
-from dashboard import formats, forms, notices, previews, service
+from dashboard import formats, forms, notices, previews, probing, service
 from dashboard.forms import Setting, Variant
 
 JsonObject = dict[str, Any]
@@ -216,10 +216,14 @@ def _submit(body: JsonObject, *, is_ready: bool) -> None:
             key="dry_run",
             help="Checks the whole request, resolves every default and says what it will take. Nothing is queued.",
         )
+        is_probed = probing.button(is_ready=is_ready)
     if is_sent:
         _create(body)
     if is_tried:
         _try(body)
+    if is_probed:
+        _probe(body)
+    probing.show(body)
     asked, preview = st.session_state.get("preview", (None, None))
     if preview is not None and asked == body:
         previews.plan(preview)
@@ -246,6 +250,13 @@ def _try(body: JsonObject) -> None:
     try:
         with service.api() as client:
             st.session_state["preview"] = (body, client.preview_job(body))
+    except (ApiUnreachable, ApiError) as error:
+        _refused(error)
+
+
+def _probe(body: JsonObject) -> None:
+    try:
+        probing.ask(body)
     except (ApiUnreachable, ApiError) as error:
         _refused(error)
 

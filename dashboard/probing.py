@@ -1,0 +1,80 @@
+"""A grader tried on the model's own responses, from the form of a new run: a button, figures, a few responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import streamlit as st
+
+from dashboard import formats, service
+
+JsonObject = dict[str, Any]
+
+_VERDICTS: dict[str, tuple[str, formats.Color, str]] = {
+    "usable": ("Tells responses apart", "green", ":material/check_circle:"),
+    "one_score": ("Gives one score", "red", ":material/error:"),
+    "errors": ("Often cannot judge", "red", ":material/error:"),
+}
+_ASKED = ("model", "training_file")
+
+
+def button(*, is_ready: bool) -> bool:
+    """Whether a probe was asked for just now."""
+    return st.button(
+        "Probe",
+        icon=":material/labs:",
+        disabled=not is_ready,
+        key="probe",
+        help="Draws a few responses of the model and scores them. Nothing is queued; the first one loads the model.",
+    )
+
+
+def ask(body: JsonObject) -> None:
+    """Probes the grader of a request and remembers the answer. Raises ApiError and ApiUnreachable."""
+    reinforcement = body["method"]["reinforcement"]
+    asked = {name: body[name] for name in _ASKED} | {"grader": reinforcement["grader"]}
+    with st.spinner("Drawing responses and scoring them…"), service.api() as client:
+        st.session_state["probed"] = (body, client.probe_grader(asked))
+
+
+def show(body: JsonObject) -> None:
+    """What the last probe found, while the request is still the one that was probed."""
+    asked, found = st.session_state.get("probed", (None, None))
+    if found is None or asked != body:
+        return
+    verdict, color, icon = _VERDICTS[found["verdict"]]
+    with st.container(border=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.badge(verdict, icon=icon, color=color)
+            st.caption(formats.plain(found["reason"]), width="stretch")
+        st.dataframe(figures(found), hide_index=True, key="probe-figures", alt="Figures of the grader and its parts")
+        st.dataframe(responses(found), hide_index=True, key="probe-responses", alt="Some responses and their scores")
+
+
+def figures(found: JsonObject) -> dict[str, list[str]]:
+    """A row for the grader and one for each of its parts."""
+    rows = [found["total"], *found["parts"]]
+    return {
+        "Grader": [row["name"] for row in rows],
+        "Mean": [_number(row["mean"]) for row in rows],
+        "Spread": [_number(row["std"]) for row in rows],
+        "Groups of all 0": [f"{row['share_all_zero']:.0%}" for row in rows],
+        "Groups of all 1": [f"{row['share_all_one']:.0%}" for row in rows],
+        "Latency p50": [f"{row['latency_p50_s'] * 1000:.1f} ms" for row in rows],
+        "Latency p95": [f"{row['latency_p95_s'] * 1000:.1f} ms" for row in rows],
+        "Errors": [", ".join(f"{n} {kind}" for kind, n in sorted(row["errors"].items())) or "none" for row in rows],
+    }
+
+
+def responses(found: JsonObject) -> dict[str, list[str]]:
+    """The examples: what was asked, what was said, and what it got."""
+    examples = found["examples"]
+    return {
+        "Prompt": [each["prompt"] for each in examples],
+        "Response": [each["response"] for each in examples],
+        "Score": [each["error"] or f"{each['score']:g}" for each in examples],
+    }
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
