@@ -22,8 +22,8 @@ from stapo_core.graders.numeric import NumericScorer
 from stapo_core.graders.programs import CodeScorer, PythonScorer
 from stapo_core.graders.reasoning_gym import ReasoningGymScorer
 from stapo_core.graders.regex import RegexScorer
-from stapo_core.graders.score_model import ScoreModelScorer
 from stapo_core.graders.score import Pair, Sample, Scorer, Verdicts
+from stapo_core.graders.score_model import ScoreModelScorer
 from stapo_core.graders.string_check import StringCheckScorer
 from stapo_core.graders.text_similarity import TextSimilarityScorer
 from stapo_core.sandbox.host import find_obstacle
