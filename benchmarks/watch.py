@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import subprocess
 import sys
@@ -53,6 +54,9 @@ def _watch(service: LiveService, seconds: int) -> float:
         after = service.cpu_s()
         used = {name: after[name] - before[name] for name in before} | {"worker": cpu_s([writer.pid])}
     delays, num_seen = json.loads(told)["delays"], json.loads(told)["num_seen"]
+    if not delays:
+        print(f"no step was seen in {seconds} s")
+        return math.inf
     figures = [quantile(sorted(delays), share) for share in (0.5, 0.95, 0.99)]
     print(
         f"{NUM_VIEWERS} viewers of {NUM_RUNS} runs, {steps_per_s:.0f} steps/s of {len(METRIC_KEYS)} figures each, "
