@@ -63,8 +63,13 @@ EXAMPLES: tuple[Example, ...] = (
     Example(
         "validate_grader",
         body={"grader": GRADER},
-        python='grader = {"type": "string_check", "name": "right", "input": "{{sample.output_text}}",\n'
-        '          "operation": "eq", "reference": "{{item.answer}}"}\n'
+        python="grader = {\n"
+        '    "type": "string_check",\n'
+        '    "name": "right",\n'
+        '    "input": "{{sample.output_text}}",\n'
+        '    "operation": "eq",\n'
+        '    "reference": "{{item.answer}}",\n'
+        "}\n"
         "client.fine_tuning.alpha.graders.validate(grader=grader)",
     ),
     Example(
