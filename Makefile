@@ -17,7 +17,7 @@ up: $(INSTALLED)
 
 test: $(INSTALLED)
 	$(BIN)/stapo doctor --install-browser
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 # Exactly what CI runs: format, lint, types, import contracts, and the whole suite.
 check: $(INSTALLED)
