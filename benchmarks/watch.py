@@ -138,6 +138,8 @@ async def _view_all(port: int, key: str, seconds: int, job_ids: list[str]) -> li
     await asyncio.sleep(2.0)
     delays.clear()  # what was said before they came is replayed, late by nature
     await asyncio.sleep(seconds)
+    if ended := [viewer for viewer in viewers if viewer.done()]:
+        sys.stderr.write(f"{len(ended)} viewers ended early: {ended[0].exception()!r}\n")
     for viewer in viewers:
         viewer.cancel()
     await asyncio.gather(*viewers, return_exceptions=True)

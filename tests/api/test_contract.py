@@ -57,7 +57,7 @@ def test_no_generated_request_is_answered_otherwise_than_the_document_says(
 ) -> None:
     seed = random.SystemRandom().randrange(2**31)
     examples = max(3, (NUM_CASES - NUM_COVERED) // NUM_OPERATIONS)
-    command = [Path(sys.executable).with_name("st"), "--config-file", CONFIG, "run", f"{server}/openapi.json"]
+    command = [str(Path(sys.executable).with_name("st")), "--config-file", str(CONFIG), "run", f"{server}/openapi.json"]
     command += ["--phases", "coverage,fuzzing,stateful", "--max-examples", str(examples), "--seed", str(seed)]
     command += ["--no-color", "--generation-database", "none"]
     ran = subprocess.run(

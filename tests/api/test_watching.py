@@ -73,7 +73,9 @@ def test_the_event_stream_tells_messages_only(service: Service, writer: Writer, 
     assert [data["kind"] for name, _, data in told if name == "event"] == ["created", *["state"] * 4]
 
 
-def test_a_ticket_opens_what_is_read_of_its_own_job_and_nothing_else(service: Service, writer: Writer, server: str) -> None:
+def test_a_ticket_opens_what_is_read_of_its_own_job_and_nothing_else(
+    service: Service, writer: Writer, server: str
+) -> None:
     other = service.create_job()["id"]
     ticket = service.client.post(f"/v1/fine_tuning/jobs/{writer.job_id}/stream_ticket").json()["ticket"]
     writer.step(1)

@@ -72,7 +72,5 @@ class ScoreModelGrader(Strict):
         if not low < high:
             raise ValueError(f"range [{low:g}, {high:g}] is empty; the first number must be below the second")
         if not any("sample.output_text" in message.template for message in self.input):
-            raise ValueError(
-                "no message of input holds {{sample.output_text}}: the judge would not see the response"
-            )
+            raise ValueError("no message of input holds {{sample.output_text}}: the judge would not see the response")
         return self
