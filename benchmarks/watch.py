@@ -121,7 +121,7 @@ _SAID = re.compile(rb'"created_at":([0-9.]+)')
 
 
 async def _view(port: int, key: str, path: str, delays: list[float]) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", limit=2**22)
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**22)
     writer.write(head("GET", path, key).encode())
     try:
         while received := await reader.read(2**18):
