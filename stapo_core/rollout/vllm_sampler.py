@@ -116,10 +116,10 @@ class VllmSampler:
             self._llm.wake_up(tags=["weights"])
 
     def close(self) -> None:
-        """Ends the engine; the ranks' own group stays."""
-        self._llm.llm_engine.engine_core.shutdown()
-        destroy_model_parallel()
+        """Ends the engine; under several ranks it lives on their group, and ends with the process."""
         if self._engine.num_ranks == 1:
+            self._llm.llm_engine.engine_core.shutdown()
+            destroy_model_parallel()
             destroy_distributed_environment()
 
     def _parameters(self, draw: Draw, seed: int) -> SamplingParams:
