@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from api.errors import Unprocessable
 from api.schemas import Plane, PlaneCell, PlanePoint, TokenQuadrants
-from api.store.recordings import Columns, finite, read_columns
+from api.store.recordings import Columns, finite, read_columns, read_compact
 
 P_DECADES = (-5.0, 0.0)
 H_DECADES = (-4.0, 1.0)
@@ -22,7 +23,17 @@ Array = np.ndarray[Any, Any]
 
 
 def token_quadrants(path: Path, job_id: str, step: int) -> TokenQuadrants:
-    """Every token with an advantage and an entropy; what lies outside the decades counts in the outermost cells."""
+    """Every token with an advantage and an entropy; what lies outside the decades counts in the outermost cells.
+
+    Raises Unprocessable for a step that did not keep the figures of every token.
+    """
+    if read_compact(path) is not None:
+        raise Unprocessable(
+            f"Step {step} keeps the figures of few tokens; ask for a step that is a multiple of "
+            "config.record_rollouts_every, where every token has them.",
+            code="step_recorded_compactly",
+            param="step",
+        )
     columns = read_columns(path, _COLUMNS)
     known = np.isfinite(columns["entropy"].astype(float)) & (columns["advantage"] != 0)
     columns = {name: column[known] for name, column in columns.items()}

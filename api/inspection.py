@@ -12,6 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from api import simulation
+from api.errors import Unprocessable
 from api.schemas import (
     Funnel,
     MaskedTokens,
@@ -27,7 +28,7 @@ from api.schemas import (
     TokenSet,
 )
 from api.simulation import Scope, Simulated, Thresholds
-from api.store.recordings import Columns, finite, read_columns, read_slice, spans
+from api.store.recordings import Columns, finite, read_columns, read_compact, read_slice, spans
 from api.store.tables import Job, Rollout
 from stapo_core.config import StapoConfig, TrainConfig
 
@@ -45,6 +46,7 @@ def rollout_detail(path: Path, row: Rollout) -> RolloutDetail:
         **RolloutObject.of(row).model_dump(),
         prompt_text=tokens[0]["prompt"],
         response_text=tokens[0]["response"],
+        is_complete=all(token["p"] is not None for token in tokens),
         tokens=[_token(token) for token in tokens],
     )
 
@@ -72,21 +74,36 @@ def masked_tokens(path: Path, step: int, ids: dict[int, str], *, sort: MaskedSor
 def mask_simulation(
     path: Path, job: Job, step: int, ids: dict[int, str], thresholds: Thresholds, *, limit: int
 ) -> MaskSimulation:
-    """The run's own mask of a step beside that of other thresholds."""
+    """The run's own mask of a step beside that of other thresholds. Raises Unprocessable beyond a compact record."""
     config = train_config(job)
+    compact, own = read_compact(path), own_thresholds(job)
+    if compact is not None and np.float32(thresholds.tau_p or 0.0) > np.float32(compact.kept_below):
+        raise Unprocessable(
+            f"Step {step} keeps the figures of tokens with p below {compact.kept_below:g} only; ask for a tau_p up to "
+            f"{compact.kept_below:g}, or for a step that is a multiple of {config.record_rollouts_every} "
+            "(config.record_rollouts_every), where every token has them.",
+            code="step_recorded_compactly",
+            param="tau_p",
+        )
     columns = read_columns(path, (*simulation.COLUMNS, "token_id", "token"))
     simulated = simulation.simulate(
-        columns, thresholds, num_minibatches=config.batch.num_minibatches, group_size=config.batch.group_size
+        columns,
+        thresholds,
+        num_minibatches=config.batch.num_minibatches,
+        group_size=config.batch.group_size,
+        compact=compact,
+        own=own,
     )
-    note = _inexact(columns, config, thresholds, own=own_thresholds(job))
+    note = _inexact(columns, config, thresholds, own=own) or _undecided(simulated)
     masked = columns["masked"]
+    grad_squares = _squares(columns).sum() if compact is None else compact.grad_squares
     return MaskSimulation(
         fine_tuning_job_id=job.id,
         step=step,
         thresholds=SimulatedThresholds(**vars(thresholds)),
         minibatches=[MinibatchThresholds(**vars(each)) for each in simulated.minibatches],
-        actual=_figures(columns, masked),
-        simulated=_figures(columns, simulated.is_masked),
+        actual=_figures(columns, masked, grad_squares),
+        simulated=_figures(columns, simulated.is_masked, grad_squares),
         funnel=_funnel(simulated),
         entering=_token_set(columns, simulated.is_masked & ~masked, ids, limit),
         leaving=_token_set(columns, masked & ~simulated.is_masked, ids, limit),
@@ -127,6 +144,19 @@ def _inexact(columns: Columns, config: TrainConfig, thresholds: Thresholds, *, o
     return None
 
 
+def _undecided(simulated: Simulated) -> str | None:
+    """Why the mask is not certain at a compact step: tau_h is known within a bound, and tokens lie in its reach."""
+    num_tokens = sum(each.undecided for each in simulated.minibatches)
+    if num_tokens == 0:
+        return None
+    error = max(each.error for each in simulated.minibatches)
+    tokens = "1 token lies" if num_tokens == 1 else f"{num_tokens} tokens lie"
+    return (
+        f"This step keeps its entropies as counts, so tau_h is known within {error:.2g} nats; {tokens} that near to "
+        "it and may fall on the other side."
+    )
+
+
 def _token(token: dict[str, Any]) -> TokenObject:
     values = {name: finite(value) if isinstance(value, float) else value for name, value in token.items()}
     fields = {name: values[name] for name in TokenObject.model_fields if name in values}
@@ -162,15 +192,18 @@ def _token_set(columns: Columns, chosen: Array, ids: dict[int, str], limit: int)
     return TokenSet(count=len(places), data=_in_context(columns, ranked[:limit], ids))
 
 
-def _figures(columns: Columns, masked: Array) -> MaskFigures:
-    squares = np.nan_to_num(columns["grad_norm"].astype(np.float64)) ** 2
-    total = float(squares.sum())
+def _squares(columns: Columns) -> Array:
+    return np.asarray(np.nan_to_num(columns["grad_norm"].astype(np.float64)) ** 2)
+
+
+def _figures(columns: Columns, masked: Array, grad_squares: float) -> MaskFigures:
+    squares = _squares(columns)
     responses = np.cumsum(columns["position"] == 0)
     return MaskFigures(
         num_masked=int(masked.sum()),
         ppm=1e6 * float(masked.sum()) / len(masked),
         responses_touched=len(np.unique(responses[masked])),
-        grad_share=float(squares[masked].sum()) / total if total else 0.0,
+        grad_share=float(squares[masked].sum() / grad_squares) if grad_squares else 0.0,
     )
 
 

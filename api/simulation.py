@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from api.store.recordings import Columns, spans
+from api.store.recordings import Columns, Compact, EntropySketch, spans
 
 Scope = Literal["candidates", "all_tokens"]
 Array = np.ndarray[Any, Any]
 
+ROUNDING = 1e-5  # nats by which the trainer's float32 may differ from the bins' arithmetic
 COLUMNS = ("position", "p", "entropy", "advantage", "masked", "grad_norm", "tau_p", "tau_h", "scored")
 
 
@@ -30,11 +31,16 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class MinibatchMask:
-    """The thresholds of one mini-batch, and how many entropies the quantile was taken over."""
+    """The thresholds of one mini-batch, and how many entropies the quantile was taken over.
+
+    `tau_h` lies within `error` of the true one; `undecided` candidates have an entropy in that reach.
+    """
 
     tau_p: float
     tau_h: float | None
     num_population: int
+    error: float = 0.0
+    undecided: int = 0
 
 
 @dataclass(frozen=True)
@@ -47,26 +53,45 @@ class Simulated:
     is_masked: Array
 
 
-def simulate(columns: Columns, thresholds: Thresholds, *, num_minibatches: int, group_size: int) -> Simulated:
-    """Applies S2T to each mini-batch of the step; responses stand group by group, as the learner cut them."""
+def simulate(
+    columns: Columns,
+    thresholds: Thresholds,
+    *,
+    num_minibatches: int,
+    group_size: int,
+    compact: Compact | None = None,
+    own: Thresholds | None = None,
+) -> Simulated:
+    """Applies S2T to each mini-batch of the step; responses stand group by group, as the learner cut them.
+
+    A `compact` step can tell of no tau_p above `compact.kept_below`. It knows a quantile over all tokens within half a
+    bin of its sketch, but where it is that of the run's `own` thresholds: that one was recorded.
+    """
     entropies = columns["entropy"]
     is_positive = columns["advantage"] > 0
     is_candidate = np.zeros_like(is_positive)
     is_masked = np.zeros_like(is_positive)
     told = []
-    for start, stop in cut_minibatches(columns["position"], num_minibatches=num_minibatches, group_size=group_size):
+    cuts = cut_minibatches(columns["position"], num_minibatches=num_minibatches, group_size=group_size)
+    for number, (start, stop) in enumerate(cuts):
         part = slice(start, stop)
-        own = columns["tau_p"][start]
-        tau_p = np.float32(own if thresholds.tau_p is None else thresholds.tau_p)
-        is_candidate[part] = is_positive[part] & (columns["p"][part] < tau_p)
-        is_in_scope = is_candidate[part] if thresholds.entropy_scope == "candidates" else slice(None)
-        population = entropies[part][is_in_scope]
-        population = population[np.isfinite(population)]  # a sampler need not tell the entropy of what nobody scored
-        tau_h = quantile(population, thresholds.entropy_quantile)
-        if tau_h is not None:
-            is_masked[part] = is_candidate[part] & (entropies[part] < tau_h)
-        shown = None if tau_h is None else float(tau_h)
-        told.append(MinibatchMask(tau_p=float(tau_p), tau_h=shown, num_population=len(population)))
+        tau_p = np.float32(columns["tau_p"][start] if thresholds.tau_p is None else thresholds.tau_p)
+        rare = is_candidate[part] = is_positive[part] & (columns["p"][part] < tau_p)
+        if compact is not None and thresholds.entropy_scope == "all_tokens":
+            tau_h, error = sketched_quantile(compact.entropies[number], thresholds.entropy_quantile)
+            if own is not None and _same_tau_h(thresholds, own):
+                tau_h, error = columns["tau_h"][start], 0.0
+            num_population = int(compact.entropies[number].counts.sum())
+        else:
+            population = entropies[part][rare if thresholds.entropy_scope == "candidates" else slice(None)]
+            population = population[np.isfinite(population)]  # a sampler need not tell those that nobody scored
+            tau_h, error, num_population = quantile(population, thresholds.entropy_quantile), 0.0, len(population)
+        if tau_h is None or np.isnan(tau_h):
+            told.append(MinibatchMask(float(tau_p), None, num_population))
+            continue
+        is_masked[part] = rare & (entropies[part] < tau_h)
+        undecided = int((rare & (np.abs(entropies[part] - tau_h) <= error)).sum()) if error else 0
+        told.append(MinibatchMask(float(tau_p), float(tau_h), num_population, error, undecided))
     return Simulated(told, is_positive, is_candidate, is_masked)
 
 
@@ -91,3 +116,26 @@ def quantile(values: Array, share: float) -> np.float32 | None:
     if weight < np.float32(0.5):  # the same two branches as the trainer's interpolation
         return np.float32(lower + weight * (upper - lower))
     return np.float32(upper - (upper - lower) * (np.float32(1.0) - weight))
+
+
+def sketched_quantile(sketch: EntropySketch, share: float) -> tuple[np.float32 | None, float]:
+    """The quantile of the counted values and the bound of its error in nats: half a bin; None for no value.
+
+    Each of the two neighbours lies somewhere in its bin, so their interpolation lies in the interpolated bins.
+    """
+    ends = np.cumsum(sketch.counts)
+    num_values = int(ends[-1])
+    if num_values == 0:
+        return None, 0.0
+    place = share * (num_values - 1)
+    below = min(int(place), num_values - 1)
+    above = min(below + 1, num_values - 1)
+    lower, upper = np.searchsorted(ends, [below, above], side="right").tolist()
+    width = sketch.top / len(sketch.counts)
+    middle = (lower + (place - below) * (upper - lower) + 0.5) * width
+    return np.float32(middle), width / 2 + ROUNDING
+
+
+def _same_tau_h(one: Thresholds, other: Thresholds) -> bool:
+    """Over all tokens tau_h hangs on the quantile alone."""
+    return (one.entropy_scope, one.entropy_quantile) == (other.entropy_scope, other.entropy_quantile)

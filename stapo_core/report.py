@@ -67,7 +67,7 @@ class Report:
         self._notes |= metrics
 
     def step_done(self, step: int, groups: Sequence[Group], learned: Learned) -> None:
-        """Emits the step's metrics and warnings, and records its tokens when that is due."""
+        """Emits the step's metrics and warnings, and records its responses."""
         for message in learned.warnings:
             self.warn(message, step)
         metrics = {**_rewards(groups), **_responses(groups), **_learning(learned)}
@@ -77,13 +77,13 @@ class Report:
         self._notes = {}
         values, flags = without_non_finite(metrics)
         self._spool.emit(StepDone, step=step, metrics=values, flags=flags)
-        if learned.is_whole and self._recorder.is_due(step):
+        if learned.is_whole and self._recorder.records:
             self._record(step, groups, learned)
 
     def _record(self, step: int, groups: Sequence[Group], learned: Learned) -> None:
         """Records the step's tokens; a disk that refuses them costs the record, never the run."""
         try:
-            path = self._recorder.record(step, groups, join(learned.records))
+            path = self._recorder.record(step, groups, learned.records)
         except OSError as error:
             self.warn(f"the rollouts of this step could not be recorded: {error}", step)
         else:

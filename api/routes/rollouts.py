@@ -39,7 +39,7 @@ def list_rollouts(
     after: After = None,
     limit: Limit = 20,
 ) -> ListOf[RolloutObject]:
-    """The responses of the steps that were recorded (config.record_rollouts_every), newest step first."""
+    """The responses of every step, newest step first; none where config.record_rollouts_every is 0."""
     admit(viewer, job_id)
     wanted = RolloutFilter(step=step, min_reward=min_reward, max_reward=max_reward, masked=masked, text=text)
     with database.transaction() as session:
@@ -115,7 +115,9 @@ def simulate_mask(
 ) -> MaskSimulation:
     """The mask of a recorded step under other thresholds, recomputed from the p, H and A of its tokens.
 
-    What is omitted stays as the run had it, so with nothing given the answer is the run's own mask.
+    What is omitted stays as the run had it, so with nothing given the answer is the run's own mask. Steps between the
+    full records answer up to tau_p 0.05, or the run's own where that is larger; over all tokens they know tau_h
+    within the `error` that each mini-batch states.
     """
     admit(viewer, job_id)
     with database.transaction() as session:
@@ -133,9 +135,12 @@ def simulate_mask(
 def count_quadrants(
     job_id: str, viewer: ViewerDep, database: DatabaseDep, settings: SettingsDep, step: Step = None
 ) -> TokenQuadrants:
-    """Every token of a recorded step on logarithmic axes, split by the sign of its advantage, and the thresholds."""
+    """Every token of a fully recorded step on logarithmic axes, split by the sign of its advantage, and the thresholds.
+
+    Full records are written every config.record_rollouts_every steps.
+    """
     admit(viewer, job_id)
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
-        found = rollouts.find_step(session, job, step)
+        found = rollouts.find_step(session, job, step, every=inspection.train_config(job).record_rollouts_every)
     return density.token_quadrants(recording_path(settings.artifacts_dir, job.id, found), job.id, found)

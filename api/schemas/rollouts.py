@@ -67,8 +67,8 @@ class TokenObject(Wire):
     position: int
     id: int
     text: str
-    p: float
-    """Probability under the policy being trained."""
+    p: float | None
+    """Probability under the policy being trained; null, like the other figures, where the step did not keep it."""
     logprob: float | None
     """Its logarithm, by the trainer's arithmetic."""
     old_logprob: float | None
@@ -104,6 +104,8 @@ class RolloutDetail(RolloutObject):
 
     prompt_text: str
     response_text: str
+    is_complete: bool
+    """Whether every token has its figures; between full records only responses with a silenced token do."""
     tokens: list[TokenObject]
 
 
@@ -162,6 +164,10 @@ class MinibatchThresholds(Wire):
     tau_h: float | None
     num_population: int
     """Tokens over which the quantile was taken."""
+    error: float
+    """tau_h is known within this many nats; 0 where it is exact."""
+    undecided: int
+    """Candidates whose entropy lies within that reach of tau_h: they may fall on the other side."""
 
 
 class MaskFigures(Wire):

@@ -1,14 +1,19 @@
 """Recorded tokens: one parquet file per step in the artifact store, a row per token. Knows files, and no SQL.
 
-A step's responses lie end to end in the order in which the learner saw them.
+A step's responses lie end to end in the order in which the learner saw them. A compact step leaves figures of most
+tokens out (null, NaN when read) and counts their entropies instead.
 """
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import os
 import shutil
+import zlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +26,27 @@ from api.errors import NotFound
 PREVIEW_CHARACTERS = 200
 SEARCHED_CHARACTERS = 100_000
 Columns = dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True)
+class EntropySketch:
+    """How many entropies of a mini-batch lie in each of equal bins from 0 to `top` nats."""
+
+    top: float
+    counts: np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Compact:
+    """What a compact step says of all its tokens, most of whose figures it left out."""
+
+    kept_below: float
+    """Every token with A > 0 and p below it has its figures."""
+    grad_squares: float
+    """The sum of the squared gradient norms of all tokens."""
+    entropies: list[EntropySketch]
+    """One per mini-batch."""
+
 
 _INDEXED = [
     "position",
@@ -38,6 +64,7 @@ _INDEXED = [
     "response",
     "finish",
 ]
+_OF_RESPONSE = ("min_p", "mean_entropy")  # files of older trainers have every token's figures instead
 
 
 def recording_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
@@ -78,9 +105,11 @@ def remove_recordings(artifacts_dir: Path, job_id: str, steps: Iterable[int]) ->
 
 def index_recording(path: Path) -> list[dict[str, Any]]:
     """One dict per response: what the table of rollouts holds of it. Raises OSError and pyarrow.ArrowException."""
-    table = pq.read_table(path, columns=_INDEXED)
+    names = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[*_INDEXED, *(name for name in _OF_RESPONSE if name in names)])
     starts, stops = spans(table["position"].to_numpy())
     columns = {name: table[name].to_numpy() for name in _INDEXED[1:11]}
+    of_response = {name: table[name].to_numpy() for name in _OF_RESPONSE if name in names}
     texts = {name: table[name].combine_chunks().take(pa.array(starts)).to_pylist() for name in _INDEXED[11:]}
     candidates = columns["positive_advantage"] & columns["low_p"]
     return [
@@ -96,8 +125,8 @@ def index_recording(path: Path) -> list[dict[str, Any]]:
             "num_candidates": int(candidates[start:stop].sum()),
             "num_masked": int(columns["masked"][start:stop].sum()),
             "num_clipped": int(columns["clipped"][start:stop].sum()),
-            "min_p": float(columns["p"][start:stop].min()),
-            "mean_entropy": finite(float(columns["entropy"][start:stop].mean())),
+            "min_p": float(of_response.get("min_p", columns["p"])[start:stop].min()),
+            "mean_entropy": finite(float(of_response.get("mean_entropy", columns["entropy"])[start:stop].mean())),
             "prompt": _preview(texts["prompt"][place]),
             "preview": _preview(texts["response"][place]),
             "text": _searched(texts["prompt"][place], texts["response"][place]),
@@ -110,6 +139,21 @@ def read_columns(path: Path, names: Sequence[str]) -> Columns:
     """Whole columns of a step. Raises NotFound when the step's file is not there."""
     table = _open(path).read(columns=list(names))
     return {name: table[name].to_numpy() for name in names}
+
+
+def read_compact(path: Path) -> Compact | None:
+    """What a compact step says of all its tokens; None where it has the figures of each. Raises NotFound."""
+    said = (_open(path).schema_arrow.metadata or {}).get(b"compact")
+    if said is None:
+        return None
+    values = json.loads(said)
+    return Compact(values["kept_below"], values["grad_squares"], [read_sketch(each) for each in values["entropies"]])
+
+
+def read_sketch(said: dict[str, Any]) -> EntropySketch:
+    """A histogram as the trainer wrote it: base64 of zlib of little-endian uint32."""
+    counts = zlib.decompress(base64.b64decode(said["counts"]))
+    return EntropySketch(said["top"], np.frombuffer(counts, dtype="<u4"))
 
 
 def read_slice(path: Path, first: int, length: int) -> pa.Table:

@@ -110,14 +110,16 @@ def get_rollout(session: Session, job: Job, rollout_id: str, *, param: str | Non
     return row
 
 
-def find_step(session: Session, job: Job, step: int | None) -> int:
-    """The step asked for, or the newest recorded one. Raises NotFound when it was not recorded."""
-    query = select(func.max(Rollout.step)).where(Rollout.job_id == job.id)
+def find_step(session: Session, job: Job, step: int | None, *, every: int = 1) -> int:
+    """The step asked for, or the newest recorded one, rather one that `every` divides. Raises NotFound."""
+    order = (Rollout.step % max(every, 1) == 0).desc(), Rollout.step.desc()
+    query = select(Rollout.step).where(Rollout.job_id == job.id).order_by(*order).limit(1)
     found = session.scalar(query if step is None else query.where(Rollout.step == step))
     if found is None:
         which = "No step of this job has" if step is None else f"Step {step} of this job has not"
         raise NotFound(
-            f"{which} been recorded; config.record_rollouts_every says which steps are.",
+            f"{which} been recorded: every step is while it is among the newest, but for runs whose "
+            "config.record_rollouts_every is 0.",
             code="step_not_recorded",
             param=None if step is None else "step",
         )

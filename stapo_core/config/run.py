@@ -149,7 +149,8 @@ class TrainConfig(Strict):
     gradient_checkpointing: bool = False
     """Recomputes activations in the backward pass: less memory, about a third more work, prompts not shared."""
     record_rollouts_every: Annotated[int, Field(ge=0)] = 10
-    """Steps between recorded rollouts (parquet, per token); 0 records none."""
+    """Steps between full records: the figures of every token. The steps between keep every response, and these figures
+    for responses with a silenced token and for rare tokens of positive advantage; 0 records nothing."""
 
     @model_validator(mode="after")
     def _longest_response_fits(self) -> Self:

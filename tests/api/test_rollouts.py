@@ -13,6 +13,7 @@ from sqlalchemy import func, update
 
 from api.simulation import Thresholds, quantile, simulate
 from api.store import leases
+from api.store.recordings import index_recording, read_compact
 from api.store.tables import Rollout
 from stapo_core.build import build
 from stapo_core.spool import Spool
@@ -51,7 +52,8 @@ class Shipped:
         config = read_config(run_dir).train.model_dump(mode="json")
         job = service.create_job(reinforcement={"config": config})
         self.path = f"/v1/fine_tuning/jobs/{job['id']}"
-        self.table = pq.read_table(run_dir / "rollouts" / "step-000002.parquet").to_pydict()
+        self.folder = run_dir / "rollouts"
+        self.table = pq.read_table(self.folder / "step-000002.parquet").to_pydict()
         with service.database.transaction() as session:
             claimed = leases.claim_job(session, worker="w", lease_s=60.0)
             assert claimed is not None
@@ -67,7 +69,7 @@ class Shipped:
         """Gives one response other words to be found by."""
         with self.service.database.transaction() as session:
             words = func.to_tsvector("simple", text)
-            session.execute(update(Rollout).where(Rollout.place == place).values(words=words))
+            session.execute(update(Rollout).where(Rollout.step == 2, Rollout.place == place).values(words=words))
 
     def masked(self) -> set[tuple[int, int]]:
         """(response, position) of each silenced token, read from the trainer's file alone."""
@@ -86,10 +88,10 @@ def shipped(service: Service, run_dir: Path) -> Shipped:
 
 def test_every_response_of_the_step_is_listed_once_page_by_page(shipped: Shipped) -> None:
     seen: list[dict[str, Any]] = []
-    page = shipped.get("/rollouts", limit=5, sort="-reward")
+    page = shipped.get("/rollouts", step=2, limit=5, sort="-reward")
     seen += page["data"]
     while page["has_more"]:
-        page = shipped.get("/rollouts", limit=5, sort="-reward", after=page["last_id"])
+        page = shipped.get("/rollouts", step=2, limit=5, sort="-reward", after=page["last_id"])
         seen += page["data"]
     assert sorted(row["place"] for row in seen) == list(range(16))
     assert [row["reward"] for row in seen] == sorted((row["reward"] for row in seen), reverse=True)
@@ -98,18 +100,19 @@ def test_every_response_of_the_step_is_listed_once_page_by_page(shipped: Shipped
 
 
 def test_responses_are_filtered_by_reward_mask_and_step(shipped: Shipped) -> None:
-    rows = shipped.get("/rollouts", limit=100)["data"]
+    rows = shipped.get("/rollouts", step=2, limit=100)["data"]
     touched = {response for response, _ in shipped.masked()}
-    masked = shipped.get("/rollouts", limit=100, masked=True)["data"]
+    masked = shipped.get("/rollouts", step=2, limit=100, masked=True)["data"]
     assert {row["place"] for row in masked} == touched
     best = max(row["reward"] for row in rows)
-    chosen = shipped.get("/rollouts", limit=100, min_reward=best, max_reward=best)["data"]
+    chosen = shipped.get("/rollouts", step=2, limit=100, min_reward=best, max_reward=best)["data"]
     assert {row["id"] for row in chosen} == {row["id"] for row in rows if row["reward"] == best}
-    assert shipped.get("/rollouts", step=1)["data"] == []
+    assert {row["step"] for row in shipped.get("/rollouts", limit=100)["data"]} == {1, 2}
+    assert shipped.get("/rollouts", step=3)["data"] == []
 
 
 def test_a_response_is_read_token_by_token(shipped: Shipped) -> None:
-    row = shipped.get("/rollouts", limit=100, sort="-length")["data"][0]
+    row = shipped.get("/rollouts", step=2, limit=100, sort="-length")["data"][0]
     detail = shipped.get(f"/rollouts/{row['id']}")
     firsts = [place for place, position in enumerate(shipped.table["position"]) if position == 0]
     first = firsts[row["place"]]
@@ -120,6 +123,7 @@ def test_a_response_is_read_token_by_token(shipped: Shipped) -> None:
         assert token["p"] == pytest.approx(np.exp(token["logprob"]), rel=1e-5)
         assert token["masked"] == (token["positive_advantage"] and token["low_p"] and token["low_h"])
         assert token["entropy"] == shipped.table["entropy"][place]
+    assert detail["is_complete"]
     assert detail["prompt_text"] == shipped.table["prompt"][first]
     assert detail["response_text"] == shipped.table["response"][first]
 
@@ -149,7 +153,7 @@ def test_tokens_are_counted_by_probability_and_entropy_in_the_quadrants_of_their
 
 def test_silenced_tokens_are_ranked_and_stand_in_their_context(shipped: Shipped) -> None:
     answer = shipped.get("/masked-tokens", limit=100)
-    places = {row["id"]: row["place"] for row in shipped.get("/rollouts", limit=100)["data"]}
+    places = {row["id"]: row["place"] for row in shipped.get("/rollouts", step=2, limit=100)["data"]}
     assert {(places[token["rollout_id"]], token["position"]) for token in answer["data"]} == shipped.masked()
     norms = [token["grad_norm"] for token in answer["data"]]
     assert norms == sorted(norms, reverse=True)
@@ -210,9 +214,62 @@ def test_the_quantile_is_the_interpolated_one() -> None:
 
 
 def test_a_step_that_was_not_recorded_is_named(shipped: Shipped) -> None:
-    answer = shipped.service.client.get(f"{shipped.path}/mask-simulation", params={"step": 1})
+    answer = shipped.service.client.get(f"{shipped.path}/mask-simulation", params={"step": 3})
     assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (404, "step_not_recorded", "step")
     assert shipped.service.client.get(f"{shipped.path}/rollouts/rollout-0").status_code == 404
+
+
+def test_a_step_between_the_full_records_tells_its_own_mask_exactly(shipped: Shipped) -> None:
+    table = pq.read_table(shipped.folder / "step-000001.parquet").to_pydict()
+    own = shipped.get("/mask-simulation", step=1)
+    assert own["is_exact"]
+    assert own["simulated"] == own["actual"]
+    assert own["actual"]["num_masked"] == sum(table["masked"])
+    assert {(part["error"], part["undecided"]) for part in own["minibatches"]} == {(0.0, 0)}
+    assert shipped.get("/masked-tokens", step=1)["num_masked"] == sum(table["masked"])
+
+
+def test_a_step_between_the_full_records_states_how_well_it_knows_the_threshold(shipped: Shipped) -> None:
+    other = shipped.get("/mask-simulation", step=1, tau_p=0.05, entropy_quantile=0.5, entropy_scope="all_tokens")
+    assert all(0 < part["error"] < 1e-3 for part in other["minibatches"])
+    assert sum(part["num_population"] for part in other["minibatches"]) <= other["funnel"]["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("query", "param"), [("mask-simulation?step=1&tau_p=0.051", "tau_p"), ("quadrants?step=1", "step")]
+)
+def test_what_a_step_between_the_full_records_cannot_tell_is_refused_with_the_limit(
+    shipped: Shipped, query: str, param: str
+) -> None:
+    answer = shipped.service.client.get(f"{shipped.path}/{query}")
+    problem = answer.json()
+    assert (answer.status_code, problem["code"], problem["param"]) == (422, "step_recorded_compactly", param)
+    assert "record_rollouts_every" in problem["detail"]
+
+
+def test_a_response_between_the_full_records_is_whole_and_says_whether_its_figures_are(shipped: Shipped) -> None:
+    seen = set()
+    for row in shipped.get("/rollouts", step=1, limit=100)["data"]:
+        detail = shipped.get(f"/rollouts/{row['id']}")
+        assert len(detail["tokens"]) == row["length"]
+        assert row["num_masked"] == sum(token["masked"] for token in detail["tokens"])
+        assert detail["is_complete"] or row["num_masked"] == 0
+        assert detail["is_complete"] == all(token["p"] is not None for token in detail["tokens"])
+        known = [token["p"] for token in detail["tokens"] if token["p"] is not None]
+        assert row["min_p"] <= min(known, default=1.0)
+        seen.add(detail["is_complete"])
+    assert False in seen
+
+
+def test_files_written_before_compact_steps_are_read_as_ever(tmp_path: Path, run_dir: Path) -> None:
+    table = pq.read_table(run_dir / "rollouts" / "step-000002.parquet")
+    old = tmp_path / "step-000002.parquet"
+    pq.write_table(table.drop_columns(["min_p", "mean_entropy"]), old)
+    now = index_recording(run_dir / "rollouts" / "step-000002.parquet")
+    for before, after in zip(index_recording(old), now, strict=True):
+        assert before["mean_entropy"] == pytest.approx(after["mean_entropy"], rel=1e-5)
+        assert before | {"mean_entropy": None} == after | {"mean_entropy": None}
+    assert read_compact(old) is None
 
 
 def test_a_stranger_sees_no_response(shipped: Shipped) -> None:

@@ -185,10 +185,8 @@ def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Pat
     table = pq.read_table(whole / "rollouts" / "step-000002.parquet").to_pydict()
     step = next(event for event in read_events(whole) if event["type"] == "step" and event["step"] == 2)
 
-    assert sorted(path.name for path in (whole / "rollouts").iterdir()) == [
-        "step-000002.parquet",
-        "step-000004.parquet",
-    ]
+    names = [f"step-{number:06d}.parquet" for number in (1, 2, 3, 4)]
+    assert sorted(path.name for path in (whole / "rollouts").iterdir()) == names
     assert len(table["token"]) == step["metrics"]["tokens/trained"]
     assert sum(table["masked"]) == step["metrics"]["mask/tokens"]
     for positive, low_p, low_h, masked in zip(
@@ -197,9 +195,9 @@ def test_recorded_rollouts_hold_every_token_with_the_three_conditions(whole: Pat
         assert masked == (positive and low_p and low_h)
     said = [event for event in read_events(whole) if event["type"] == "rollouts"]
     assert [(event["step"], event["file"]) for event in said] == [
-        (2, "rollouts/step-000002.parquet"),
-        (4, "rollouts/step-000004.parquet"),
+        (number, f"rollouts/{name}") for number, name in enumerate(names, start=1)
     ]
+    assert None not in table["p"]
     firsts = [place for place, position in enumerate(table["position"]) if position == 0]
     tokenizer = make_tokenizer()
     for start, stop in pairwise([*firsts, None]):
