@@ -19,7 +19,8 @@ test: $(INSTALLED)
 	$(BIN)/stapo doctor --install-browser
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# Exactly what CI runs: format, lint, types, import contracts, and the whole suite.
+# What comes first in CI: format, lint, types, import contracts, and the whole suite. `.ci/run` then runs `make test-vllm`,
+# `make fuzz` and `make chaos`.
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

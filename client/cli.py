@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -28,6 +28,7 @@ from client.doctor import examine
 from client.errors import ClientError
 from client.http import Client
 from client.launch import Supervisor
+from client.objects import CheckpointObject
 from client.probing import probe_job_file, show_probe
 from client.process import StartError
 from client.settings import read_settings
@@ -241,11 +242,11 @@ def _watch(client: Client, job_id: str, as_json: bool) -> None:
         raise typer.Exit(EXIT_JOB_DID_NOT_SUCCEED)
 
 
-def _find_checkpoint(client: Client, name: str, step: int | None) -> dict[str, Any]:
+def _find_checkpoint(client: Client, name: str, step: int | None) -> CheckpointObject:
     """The checkpoint itself, or a job's at `step`, or a job's newest."""
     if name.startswith("ftckpt-"):
         return client.get_checkpoint(name)
-    found: list[dict[str, Any]] = client.list_checkpoints(name)["data"]
+    found = client.list_checkpoints(name)["data"]
     chosen = [checkpoint for checkpoint in found if step is None or checkpoint["step_number"] == step]
     if not chosen:
         steps = ", ".join(str(checkpoint["step_number"]) for checkpoint in found) or "none yet"

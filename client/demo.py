@@ -28,6 +28,7 @@ from rich.text import Text
 from client.display import Stopwatch
 from client.errors import ClientError
 from client.http import Client
+from client.objects import JobObject, MetricsPoint
 from client.process import tail
 from client.running import RunningPlatform, find_platform, start_platform
 from client.settings import LaunchSettings
@@ -147,7 +148,7 @@ def job_body(training_file: str, validation_file: str) -> dict[str, Any]:
     }
 
 
-def _train(client: Client, base: BaseModel, platform: RunningPlatform, console: Console) -> dict[str, Any]:
+def _train(client: Client, base: BaseModel, platform: RunningPlatform, console: Console) -> JobObject:
     training_file, validation_file = (str(client.upload_file(path)["id"]) for path in (base.train, base.validation))
     job = client.create_job(job_body(training_file, validation_file))
     page = _page(platform, job)
@@ -166,13 +167,20 @@ def read_outcome(client: Client, job_id: str) -> Outcome:
     if len(evaluations) < 2 or not steps:
         raise DemoFailed(f"{job_id} left {len(evaluations)} evaluations and {len(steps)} steps; that is too few.")
     return Outcome(
-        accuracy_before=evaluations[0]["values"]["eval/reward_mean"],
-        accuracy_after=evaluations[-1]["values"]["eval/reward_mean"],
-        entropy_first=steps[0]["values"]["policy/entropy"],
-        entropy_last=steps[-1]["values"]["policy/entropy"],
-        masked_tokens=round(sum(step["values"]["mask/tokens"] for step in steps)),
-        trained_tokens=round(sum(step["values"]["tokens/trained"] for step in steps)),
+        accuracy_before=_figure(evaluations[0], "eval/reward_mean"),
+        accuracy_after=_figure(evaluations[-1], "eval/reward_mean"),
+        entropy_first=_figure(steps[0], "policy/entropy"),
+        entropy_last=_figure(steps[-1], "policy/entropy"),
+        masked_tokens=round(sum(_figure(step, "mask/tokens") for step in steps)),
+        trained_tokens=round(sum(_figure(step, "tokens/trained") for step in steps)),
     )
+
+
+def _figure(point: MetricsPoint, key: str) -> float:
+    value = point["values"].get(key)
+    if value is None:
+        raise DemoFailed(f"Step {point['step']} has no {key}.")
+    return value
 
 
 def _download(client: Client, job_id: str) -> Path:
@@ -216,7 +224,7 @@ def _stay(platform: RunningPlatform, console: Console) -> None:
             return
 
 
-def _page(platform: RunningPlatform, job: dict[str, Any]) -> str:
+def _page(platform: RunningPlatform, job: JobObject) -> str:
     return f"{platform.dashboard_url}/run?run={job['id']}"
 
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from client.http import Client
+from client.objects import GraderProbed
 from client.submission import BadJobFile, upload_data
 
 _SHOWN = 60
 
 
-def probe_job_file(client: Client, path: Path, *, num_prompts: int, num_samples: int) -> dict[str, Any]:
+def probe_job_file(client: Client, path: Path, *, num_prompts: int, num_samples: int) -> GraderProbed:
     """Uploads the training file and has a few responses scored. Raises BadJobFile for what the file lacks."""
     body = upload_data(client, path, ["training_file"])
     try:
@@ -26,7 +26,7 @@ def probe_job_file(client: Client, path: Path, *, num_prompts: int, num_samples:
     return client.probe_grader(asked | {"grader": grader, "num_prompts": num_prompts, "num_samples": num_samples})
 
 
-def show_probe(found: dict[str, Any], console: Console) -> None:
+def show_probe(found: GraderProbed, console: Console) -> None:
     """The verdict, a line of figures for the grader and each of its parts, and a few responses."""
     color = "green" if found["verdict"] == "usable" else "red"
     console.print(Text(found["verdict"], style=color), Text(found["reason"]))

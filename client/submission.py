@@ -12,6 +12,7 @@ import yaml
 
 from client.errors import ClientError
 from client.http import Client
+from client.objects import JobObject
 
 _FILE_FIELDS = ("training_file", "validation_file")
 _FILE_ID_PREFIX = "file-"
@@ -44,7 +45,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def submit_job(client: Client, path: Path) -> dict[str, Any]:
+def submit_job(client: Client, path: Path) -> JobObject:
     """Uploads the data files that the job file names, submits the job and gives it back."""
     return client.create_job(upload_data(client, path, _FILE_FIELDS))
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
 
 from client.display import RunDisplay
 from client.http import Client, ServerSentEvent
+from client.objects import JobObject
 
-JsonObject = dict[str, Any]
 
-
-def watch_job(client: Client, job_id: str, console: Console) -> JsonObject:
+def watch_job(client: Client, job_id: str, console: Console) -> JobObject:
     """Draws the job from its first step on and returns it when it has ended."""
     job = client.get_job(job_id)
     with RunDisplay(console, job_id) as display:
@@ -24,17 +23,17 @@ def watch_job(client: Client, job_id: str, console: Console) -> JsonObject:
     return client.get_job(job_id)
 
 
-def watch_job_as_json(client: Client, job_id: str, write: Callable[[str], None]) -> JsonObject:
+def watch_job_as_json(client: Client, job_id: str, write: Callable[[str], None]) -> JobObject:
     """Writes each event of the stream as one line of JSON and returns the job when it has ended."""
     for event in client.stream_metrics(job_id):
         write(json.dumps({"event": event.event, "id": event.id, "data": event.data}))
     return client.get_job(job_id)
 
 
-def describe_end(job: JsonObject) -> str:
+def describe_end(job: JobObject) -> str:
     """One or more lines on how the job ended, with what it says of its failure."""
     if job["state"] == "failed":
-        error = job.get("error") or {}
+        error: Mapping[str, Any] = job.get("error") or {}
         evidence = "\n".join(str(line) for line in error.get("evidence") or [])
         stage = f" while {error['stage']}" if error.get("stage") else ""
         return f"{job['id']} failed{stage}: {error.get('message', 'no reason given')}" + (evidence and f"\n{evidence}")

@@ -60,7 +60,7 @@ class Wire:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, *, retry: bool = True, **request: Any) -> JsonObject:
+    def _call(self, method: str, path: str, *, retry: bool = True, **request: Any) -> Any:
         params = {name: value for name, value in request.pop("params", {}).items() if value is not None}
         waits = iter(_RETRY_WAITS_S if retry else ())
         while True:

@@ -65,7 +65,7 @@ def keys_of(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys([*keys, "tokens/total"]))
 
 
-def sparkline(rows: Sequence[dict[str, Any]], key: str, *, max_points: int = 40) -> list[float]:
+def sparkline(rows: Sequence[Mapping[str, Any]], key: str, *, max_points: int = 40) -> list[float]:
     """The values of `key` in metric rows of the wire, thinned to `max_points` of which the last is the newest."""
     values = [float(row["values"][key]) for row in rows if row["values"].get(key) is not None]
     if len(values) <= max_points:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from dashboard import formats
 from dashboard.charts import Kind
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 Columns = dict[str, list[Any]]
 Axis = Literal["Step", "Time", "Tokens"]
 AXES: tuple[Axis, ...] = ("Step", "Time", "Tokens")

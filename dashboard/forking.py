@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import CheckpointObject, JobObject
 from dashboard import formats, microscope, service
 
 JsonObject = dict[str, Any]
@@ -18,7 +20,7 @@ _FIELDS = (
 )
 
 
-def form(job: JsonObject, saved: list[JsonObject]) -> None:
+def form(job: JobObject, saved: list[CheckpointObject]) -> None:
     """Draws the form; `saved` are the job's checkpoints, newest first."""
     if not saved:
         return
@@ -42,7 +44,7 @@ def form(job: JsonObject, saved: list[JsonObject]) -> None:
     _fork(job["id"], {"checkpoint": checkpoint, "name": name or f"{formats.run_name(job)}-fork", "config": changes})
 
 
-def changed(config: JsonObject, values: JsonObject) -> JsonObject:
+def changed(config: Mapping[str, Any], values: JsonObject) -> JsonObject:
     """The fields that were given another value, as a patch of the config."""
     patch: JsonObject = {}
     for field, (*groups, last) in _FIELDS:
@@ -72,11 +74,11 @@ def _field(name: str, value: Any) -> Any:
     return st.number_input(f"`{name}`", value=float(value), min_value=0.0, format="%.6g", key=key)
 
 
-def _has(config: JsonObject, path: tuple[str, ...]) -> bool:
+def _has(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
     return isinstance(_value(config, path), int | float)
 
 
-def _value(config: JsonObject, path: tuple[str, ...]) -> Any:
+def _value(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
     found: Any = config
     for name in path:
         found = found.get(name) if isinstance(found, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 Color = Literal["blue", "green", "red", "orange", "gray", "violet"]
@@ -45,51 +46,51 @@ def looks() -> dict[str, dict[str, str]]:
     return {state: {**look._asdict(), "icon": look.icon[10:-1]} for state, look in STATES.items()}
 
 
-def algorithm_config(job: dict[str, Any]) -> dict[str, Any]:
+def algorithm_config(job: Mapping[str, Any]) -> dict[str, Any]:
     """The algorithm and its constants in a job of the wire."""
     config = job.get("method", {}).get("reinforcement", {}).get("config") or {}
     return dict(config.get("algorithm") or {})
 
 
-def algorithm_of(job: dict[str, Any]) -> str:
+def algorithm_of(job: Mapping[str, Any]) -> str:
     """The algorithm's name in a job of the wire."""
     return str(algorithm_config(job).get("kind", "stapo"))
 
 
-def owner(job: dict[str, Any]) -> str:
+def owner(job: Mapping[str, Any]) -> str:
     """Whom the run's metadata names as its owner, else the tenant."""
     return str((job.get("metadata") or {}).get("owner") or job.get("organization_id") or "")
 
 
-def run_name(job: dict[str, Any]) -> str:
+def run_name(job: Mapping[str, Any]) -> str:
     """The name its owner gave the run, else the tail of its id."""
     return str(job.get("name") or job.get("suffix") or job["id"][-8:])
 
 
-def run_label(job: dict[str, Any]) -> str:
+def run_label(job: Mapping[str, Any]) -> str:
     """The run's name with the end of its id, by which it is known where names may stand twice."""
     return f"{run_name(job)} · {job['id'][-6:]}"
 
 
-def matches(job: dict[str, Any], search: str) -> bool:
+def matches(job: Mapping[str, Any], search: str) -> bool:
     """Whether every word of `search` occurs in the run's name, model, algorithm, owner or id."""
     text = " ".join([run_name(job), job["model"], algorithm_of(job), owner(job), job["id"]]).lower()
     return all(word in text for word in search.lower().split())
 
 
-def progress(job: dict[str, Any]) -> float:
+def progress(job: Mapping[str, Any]) -> float:
     """The share of the steps that are done, 0 to 1."""
     steps = job.get("num_steps") or 0
     return min(1.0, (job.get("step") or 0) / steps) if steps else 0.0
 
 
-def step_text(job: dict[str, Any]) -> str:
+def step_text(job: Mapping[str, Any]) -> str:
     """`64 / 150`, or a dash before the length of the run is known."""
     steps = job.get("num_steps")
     return f"{job.get('step') or 0:,} / {steps:,}" if steps else "–"
 
 
-def time_left_s(job: dict[str, Any], now: float) -> float | None:
+def time_left_s(job: Mapping[str, Any], now: float) -> float | None:
     """Seconds until the run is expected to end, None where there is no estimate."""
     finish = job.get("estimated_finish")
     return max(0.0, float(finish) - now) if finish and job["state"] not in ENDED else None

@@ -13,7 +13,7 @@ from typing import Any
 from dashboard import formats
 from stapo_core.config import StapoConfig
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 
 COLORS = {
     "Probability": "probability",
@@ -154,9 +154,9 @@ def most_frequent(by_step: Mapping[int, JsonObject]) -> list[JsonObject]:
         for item in found["data"]:
             held = examples.get(item["token"])
             if held is None or (item["grad_norm"] or 0.0) > (held["grad_norm"] or 0.0):
-                examples[item["token"]] = item | {"step": step}
+                examples[item["token"]] = {**item, "step": step}
     return [
-        examples[token] | {"count": count}
+        {**examples[token], "count": count}
         for token, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
         if token in examples
     ]

@@ -9,7 +9,7 @@ from typing import Any
 
 from dashboard import formats
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 ALTERNATIVES = 5
 MAX_MODELS = 4
 
@@ -25,9 +25,9 @@ class Question:
     seed: int
     wants_probabilities: bool
 
-    def body(self, model: str) -> JsonObject:
+    def body(self, model: str) -> dict[str, Any]:
         """The request for one model."""
-        asked: JsonObject = {
+        asked: dict[str, Any] = {
             "model": model,
             "prompt": self.prompt,
             "temperature": self.temperature,

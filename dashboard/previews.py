@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import FileValidation
 from dashboard import formats, service
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 
 
 def file_report(file_id: str, *, against: str | None = None) -> None:
@@ -105,6 +107,6 @@ def _known(value: float | None, text: Any) -> str:
 
 
 @st.cache_data(ttl="10m", max_entries=100, show_spinner=False)
-def _validated(file_id: str, against: str | None) -> JsonObject:
+def _validated(file_id: str, against: str | None) -> FileValidation:
     with service.api() as client:
         return client.validate_file(file_id, validation_file=against)

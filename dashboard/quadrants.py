@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 Layer = Literal["Density", "Gradient norm"]
 Sign = Literal["positive", "negative"]
 LAYERS: tuple[Layer, ...] = ("Density", "Gradient norm")

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError
+from client.objects import JobObject, MaskedTokens, MaskSimulation, RolloutDetail, RolloutObject, TokenQuadrants
 from dashboard import service
-
-JsonObject = dict[str, Any]
 
 _PAGE = 100
 _MAX_PAGES = 40
@@ -30,15 +28,15 @@ class Step:
     number: int
 
 
-def step_of(job: JsonObject, number: int) -> Step:
+def step_of(job: JobObject, number: int) -> Step:
     """A step as the job's present attempt has it on record."""
     return Step(job["id"], int(job.get("attempt") or 0), number)
 
 
 @st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
-def responses(step: Step) -> list[JsonObject]:
+def responses(step: Step) -> list[RolloutObject]:
     """The responses of a step in the order of its groups, the first few thousand. Raises ApiError, ApiUnreachable."""
-    found: list[JsonObject] = []
+    found: list[RolloutObject] = []
     after = None
     for _ in range(_MAX_PAGES):
         with service.api() as client:
@@ -51,27 +49,27 @@ def responses(step: Step) -> list[JsonObject]:
 
 
 @st.cache_data(ttl="30m", max_entries=500, show_spinner=False)
-def response(step: Step, rollout_id: str) -> JsonObject:
+def response(step: Step, rollout_id: str) -> RolloutDetail:
     """One response with every token. Raises ApiError and ApiUnreachable."""
     with service.api() as client:
         return client.get_rollout(step.job_id, rollout_id)
 
 
 @st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
-def silenced(step: Step) -> JsonObject:
+def silenced(step: Step) -> MaskedTokens:
     """The silenced tokens of a step, those that would have weighed most first. Raises ApiError and ApiUnreachable."""
     with service.api() as client:
         return client.list_masked_tokens(step.job_id, step=step.number, limit=_PAGE)
 
 
-def silenced_in(steps: list[Step]) -> dict[int, JsonObject]:
+def silenced_in(steps: list[Step]) -> dict[int, MaskedTokens]:
     """The silenced tokens of several steps, by their numbers; a step that is not on record is left out."""
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
         found = zip(steps, pool.map(_silenced_or_none, steps), strict=True)
         return {step.number: silenced for step, silenced in found if silenced is not None}
 
 
-def _silenced_or_none(step: Step) -> JsonObject | None:
+def _silenced_or_none(step: Step) -> MaskedTokens | None:
     try:
         return silenced(step)
     except ApiError as error:
@@ -83,7 +81,7 @@ def _silenced_or_none(step: Step) -> JsonObject | None:
 @st.cache_data(ttl="30m", max_entries=500, show_spinner=False)
 def simulated(
     step: Step, tau_p: float | None = None, quantile: float | None = None, scope: str | None = None
-) -> JsonObject:
+) -> MaskSimulation:
     """The mask of a step under other thresholds; None leaves the run's own. Raises ApiError and ApiUnreachable."""
     with service.api() as client:
         return client.simulate_mask(
@@ -92,7 +90,7 @@ def simulated(
 
 
 @st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
-def quadrants(step: Step) -> JsonObject:
+def quadrants(step: Step) -> TokenQuadrants:
     """The tokens of a step by probability and entropy. Raises ApiError and ApiUnreachable."""
     with service.api() as client:
         return client.count_quadrants(step.job_id, step=step.number)

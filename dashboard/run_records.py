@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import CheckpointObject, JobObject
 from dashboard import formats, service, tables
 
-JsonObject = dict[str, Any]
 _LOG_BYTES = 64 * 1024
 _LOG_HEIGHT = 440
 
@@ -56,7 +57,7 @@ def checkpoints(job_id: str) -> None:
         _checkpoint(checkpoint, ticket, is_newest=place == 0, is_best=checkpoint["id"] == best)
 
 
-def best_checkpoint(saved: list[JsonObject]) -> str | None:
+def best_checkpoint(saved: Sequence[Mapping[str, Any]]) -> str | None:
     """The id of the checkpoint with the highest validation reward, the earliest of equals; None where none has one."""
     scored = [
         (checkpoint["metrics"]["eval/reward_mean"], -checkpoint["step_number"], checkpoint["id"])
@@ -66,7 +67,7 @@ def best_checkpoint(saved: list[JsonObject]) -> str | None:
     return str(max(scored)[2]) if scored else None
 
 
-def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bool, is_best: bool) -> None:
+def _checkpoint(checkpoint: CheckpointObject, ticket: service.Ticket, *, is_newest: bool, is_best: bool) -> None:
     name = checkpoint["id"]
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
@@ -90,7 +91,7 @@ def _checkpoint(checkpoint: JsonObject, ticket: service.Ticket, *, is_newest: bo
             st.markdown(tables.checkpoint_files(checkpoint, links))
 
 
-def configuration(job: JsonObject) -> None:
+def configuration(job: JobObject) -> None:
     """Every setting as it was resolved when the job was accepted."""
     reinforcement = job.get("method", {}).get("reinforcement", {})
     facts = {"model": job["model"], "training_file": job["training_file"], "validation_file": job["validation_file"]}

@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable, Client
+from client.objects import CheckpointObject, JobObject, Manifest, MetricsPoint
 from dashboard.charts import sparkline
-
-JsonObject = dict[str, Any]
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _TICKET_MARGIN_S = 90.0
@@ -105,7 +103,7 @@ def _api_key() -> str:
 
 
 @st.cache_data(ttl=2.0, max_entries=500, show_spinner=False)
-def job(job_id: str) -> JsonObject:
+def job(job_id: str) -> JobObject:
     """A job as it is now, give or take two seconds: all open pages of it share the answer.
 
     Raises ApiError and ApiUnreachable.
@@ -114,9 +112,9 @@ def job(job_id: str) -> JsonObject:
         return client.get_job(job_id)
 
 
-def find_jobs(*, status: str | None = None, at_most: int = _PAGE) -> tuple[list[JsonObject], bool]:
+def find_jobs(*, status: str | None = None, at_most: int = _PAGE) -> tuple[list[JobObject], bool]:
     """The newest jobs, and whether there are more than `at_most`. Raises ApiError and ApiUnreachable."""
-    found: list[JsonObject] = []
+    found: list[JobObject] = []
     after = None
     while len(found) < at_most:
         with api() as client:
@@ -166,7 +164,7 @@ def download_url(checkpoint_id: str, ticket: Ticket, path: str | None = None) ->
     return f"{checkpoint}/{tail}?ticket={quote(ticket.text, safe='')}"
 
 
-def checkpoints(owner: JsonObject) -> list[JsonObject]:
+def checkpoints(owner: JobObject) -> list[CheckpointObject]:
     """The job's checkpoints, newest first, asked for anew when the job has moved; none while the API is silent."""
     try:
         return _checkpoints(owner["id"], int(owner.get("step") or 0), str(owner["state"]))
@@ -174,19 +172,19 @@ def checkpoints(owner: JsonObject) -> list[JsonObject]:
         return []
 
 
-def manifest(owner: JsonObject) -> JsonObject:
+def manifest(owner: JobObject) -> Manifest:
     """What the job was made from, as its present attempt tells it. Raises ApiError and ApiUnreachable."""
     return _manifest(owner["id"], int(owner.get("attempt") or 0), str(owner["state"]))
 
 
-def sparklines(jobs: list[JsonObject]) -> dict[str, dict[str, list[float]]]:
+def sparklines(jobs: Sequence[JobObject]) -> dict[str, dict[str, list[float]]]:
     """The newest stretch of each job's reward and entropy in tens of points, by job id; none where none can be had."""
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:
         found = pool.map(_sparklines, jobs)
         return {job["id"]: lines for job, lines in zip(jobs, found, strict=True) if lines}
 
 
-def curves(job: JsonObject, keys: list[str]) -> list[JsonObject]:
+def curves(job: JobObject, keys: list[str]) -> list[MetricsPoint]:
     """The metric rows of a job, thinned to what a chart can show. Raises ApiError and ApiUnreachable."""
     return _newest_rows(job, _Wanted(tuple(keys), max_points=1000))
 
@@ -204,7 +202,7 @@ class _Wanted:
 _SPARK = _Wanted(("reward/mean", "policy/entropy"), max_points=60, kind="train", newest_steps=1000)
 
 
-def _sparklines(job: JsonObject) -> dict[str, list[float]]:
+def _sparklines(job: JobObject) -> dict[str, list[float]]:
     if not job["step"]:
         return {}
     try:
@@ -214,35 +212,32 @@ def _sparklines(job: JsonObject) -> dict[str, list[float]]:
     return {key: sparkline(rows, key) for key in _SPARK.keys}
 
 
-def _newest_rows(job: JsonObject, wanted: _Wanted) -> list[JsonObject]:
+def _newest_rows(job: JobObject, wanted: _Wanted) -> list[MetricsPoint]:
     return _rows(job["id"], int(job["step"] or 0), int(job["attempt"] or 0), wanted)
 
 
 # The step of a checkpoint is told before the checkpoint is published: what is kept is soon asked for again.
 @st.cache_data(ttl=15, max_entries=500, show_spinner=False)
-def _checkpoints(job_id: str, step: int, state: str) -> list[JsonObject]:
+def _checkpoints(job_id: str, step: int, state: str) -> list[CheckpointObject]:
     with api() as client:
-        found: list[JsonObject] = client.list_checkpoints(job_id)["data"]
-    return found
+        return client.list_checkpoints(job_id)["data"]
 
 
 @st.cache_data(ttl="10m", max_entries=500, show_spinner=False)
-def _manifest(job_id: str, attempt: int, state: str) -> JsonObject:
+def _manifest(job_id: str, attempt: int, state: str) -> Manifest:
     with api() as client:
         return client.get_manifest(job_id)
 
 
 # `step` and `attempt` are in the key of the cache: rows are fetched anew when the job has moved.
 @st.cache_data(ttl="1h", max_entries=2000, show_spinner=False)
-def _rows(job_id: str, step: int, attempt: int, wanted: _Wanted) -> list[JsonObject]:
+def _rows(job_id: str, step: int, attempt: int, wanted: _Wanted) -> list[MetricsPoint]:
     from_step = max(0, step - wanted.newest_steps) if wanted.newest_steps else None
     with api() as client:
-        page = client.get_metrics(
+        return client.get_metrics(
             job_id,
             keys=list(wanted.keys),
             kind=wanted.kind,
             from_step=from_step,
             max_points=wanted.max_points,
-        )
-    rows: list[JsonObject] = page["data"]
-    return rows
+        )["data"]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
+from client.objects import JobObject
 from dashboard import formats, microscope, recordings, service
 from dashboard.recordings import Step
 
-JsonObject = dict[str, Any]
 _LIMIT = 100
 
 
-def choose(title: str) -> tuple[JsonObject, Step] | None:
+def choose(title: str) -> tuple[JobObject, Step] | None:
     """Draws the title with the choice; None, and said why, where there is nothing to look into.
 
     Raises ApiError and ApiUnreachable.
@@ -31,7 +29,7 @@ def choose(title: str) -> tuple[JsonObject, Step] | None:
     return job, step
 
 
-def _jobs() -> dict[str, JsonObject]:
+def _jobs() -> dict[str, JobObject]:
     """The newest runs by their ids, and the one that the URL names."""
     named = st.query_params.get("run")
     with service.api() as client:
@@ -41,13 +39,13 @@ def _jobs() -> dict[str, JsonObject]:
     return jobs
 
 
-def _chosen(jobs: dict[str, JsonObject]) -> JsonObject | None:
+def _chosen(jobs: dict[str, JobObject]) -> JobObject | None:
     """The run of the URL, else the newest that has recorded something; None while there is none at all."""
     recorded = [job_id for job_id, job in jobs.items() if microscope.recorded_steps(job)]
     return jobs.get(st.query_params.get("run") or next(iter([*recorded, *jobs]), ""))
 
 
-def _step(title: str, job: JsonObject, jobs: dict[str, JsonObject]) -> Step | None:
+def _step(title: str, job: JobObject, jobs: dict[str, JobObject]) -> Step | None:
     """The title with the choice of run and step; the step is the recorded one nearest to the URL's."""
     steps = microscope.recorded_steps(job)
     wanted = st.query_params.get("step", "")
@@ -63,7 +61,7 @@ def _step(title: str, job: JsonObject, jobs: dict[str, JsonObject]) -> Step | No
     return None if step is None else recordings.step_of(job, step)
 
 
-def _choice_of_run(job: JsonObject, jobs: dict[str, JsonObject]) -> None:
+def _choice_of_run(job: JobObject, jobs: dict[str, JobObject]) -> None:
     key = f"run-{job['id']}"
     st.selectbox(
         "Run",
@@ -77,7 +75,7 @@ def _choice_of_run(job: JsonObject, jobs: dict[str, JsonObject]) -> None:
     )
 
 
-def _choose_step(job: JsonObject, key: str) -> None:
+def _choose_step(job: JobObject, key: str) -> None:
     go(run=job["id"], step=str(st.session_state[key]), response=None, token=None)
 
 
@@ -90,7 +88,7 @@ def go(**query: str | None) -> None:
             st.query_params[name] = value
 
 
-def _nothing_recorded(job: JsonObject) -> None:
+def _nothing_recorded(job: JobObject) -> None:
     every = microscope.train_config(job).get("record_rollouts_every") or 0
     if not every:
         st.info("This run records no responses: its `record_rollouts_every` is 0.", icon=":material/visibility_off:")

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from dashboard import formats
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 Columns = dict[str, list[Any]]
 
 
-def runs(jobs: list[JsonObject], curves: dict[str, dict[str, list[float]]], *, now: float) -> Columns:
+def runs(jobs: Sequence[JsonObject], curves: dict[str, dict[str, list[float]]], *, now: float) -> Columns:
     """One row per job for the list of runs; `curves` are sparklines by job id and metric key."""
     rows = [_run(job, curves.get(job["id"], {}), now) for job in jobs]
     return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
@@ -44,12 +45,12 @@ def _time_left(job: JsonObject, now: float) -> str:
     return formats.duration(formats.time_left_s(job, now))
 
 
-def waiting(jobs: list[JsonObject]) -> Columns:
+def waiting(jobs: Sequence[JsonObject]) -> Columns:
     """The jobs that wait, first things first, with their reasons."""
     return queue([{**job, **job["queue"]} for job in jobs if job.get("queue")])
 
 
-def queue(places: list[JsonObject]) -> Columns:
+def queue(places: Sequence[JsonObject]) -> Columns:
     """Places in the queue, first things first, with their reasons."""
     ordered = sorted(places, key=lambda place: place["position"])
     return {
@@ -60,7 +61,7 @@ def queue(places: list[JsonObject]) -> Columns:
     }
 
 
-def workers(rows: list[JsonObject], *, now: float) -> Columns:
+def workers(rows: Sequence[JsonObject], *, now: float) -> Columns:
     """One row per worker, the living first: how busy it is, when it was heard of last."""
     rows = sorted(rows, key=lambda row: (not row["is_alive"], -row["seen_at"]))
     return {
@@ -72,7 +73,7 @@ def workers(rows: list[JsonObject], *, now: float) -> Columns:
     }
 
 
-def leases(rows: list[JsonObject], *, now: float) -> Columns:
+def leases(rows: Sequence[JsonObject], *, now: float) -> Columns:
     """One row per job in a worker's hands; another tenant's has no name."""
     held = [(row["name"], lease) for row in rows for lease in row["leases"]]
     return {
@@ -88,7 +89,7 @@ def _lease_words(seconds: float) -> str:
     return f"{formats.duration(seconds)} left" if seconds > 0 else f"lapsed {formats.duration(-seconds)} ago"
 
 
-def usage(models: list[JsonObject]) -> Columns:
+def usage(models: Sequence[JsonObject]) -> Columns:
     """What was used of each base model."""
     return {
         "Model": [model["model"] for model in models],
@@ -99,7 +100,7 @@ def usage(models: list[JsonObject]) -> Columns:
     }
 
 
-def events(rows: list[JsonObject]) -> Columns:
+def events(rows: Sequence[JsonObject]) -> Columns:
     """A job's events, as the wire orders them."""
     return {
         "Time": [datetime.fromtimestamp(row["created_at"], UTC) for row in rows],

@@ -5,7 +5,7 @@ Model text goes to the browser as data and into the page as text alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import streamlit as st
 if TYPE_CHECKING:
     from streamlit.components.v2.types import ComponentRenderer
 
-JsonObject = dict[str, Any]
+JsonObject = Mapping[str, Any]
 OnOpen = Callable[[JsonObject], None]
 """Called with what the reader opened: `response`, and `token` (a position) where it was one."""
 
@@ -29,13 +29,15 @@ def token_strip(strip: JsonObject, *, color: str, focus: int | None, key: str) -
     _renderer()(key=key, data=_data("strip", {**strip, "color": color, "focus": focus}))
 
 
-def response_cards(cards: list[JsonObject], *, layout: str, chosen: str | None, on_open: OnOpen, key: str) -> None:
+def response_cards(cards: Sequence[JsonObject], *, layout: str, chosen: str | None, on_open: OnOpen, key: str) -> None:
     """Responses side by side (`grid`) or below one another (`list`)."""
     data = _data("cards", {"layout": layout, "chosen": chosen, "cards": cards})
     _renderer()(key=key, data=data, on_open_change=lambda: on_open(st.session_state[key]["open"]))
 
 
-def token_contexts(sections: list[JsonObject], *, frequent: list[JsonObject], on_open: OnOpen, key: str) -> None:
+def token_contexts(
+    sections: Sequence[JsonObject], *, frequent: Sequence[JsonObject], on_open: OnOpen, key: str
+) -> None:
     """Lists of tokens with the text around them."""
     data = _data("contexts", {"sections": sections, "frequent": frequent})
     _renderer()(key=key, data=data, on_open_change=lambda: on_open(st.session_state[key]["open"]))

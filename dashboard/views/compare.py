@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import JobObject
 from dashboard import comparison, formats, notices, service
 from dashboard.comparison import AXES, FIGURES, RunCurves
 
-JsonObject = dict[str, Any]
 _MAX_RUNS = 6
 _LIMIT = 500
 
@@ -57,7 +55,7 @@ def _charts(curves: list[RunCurves], axis: comparison.Axis, smoothing: float) ->
                 )
 
 
-def _tables(jobs: list[JsonObject], names: list[str]) -> None:
+def _tables(jobs: list[JobObject], names: list[str]) -> None:
     st.subheader("Last figures")
     st.dataframe(
         comparison.final_figures(jobs, names),

@@ -11,6 +11,7 @@ from typing import Any
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import FileObject
 from dashboard import formats, forms, notices, previews, probing, service
 from dashboard.forms import Setting, Variant
 
@@ -63,7 +64,7 @@ def page() -> None:
 # --- problems -----------------------------------------------------------------------------------------------------
 
 
-def _file(label: str, key: str, uploaded: list[JsonObject]) -> str | None:
+def _file(label: str, key: str, uploaded: list[FileObject]) -> str | None:
     """The id of a file that was uploaded now or before, None while there is none."""
     fresh = st.file_uploader(label, type=["jsonl"], key=f"{key}_upload", help='One {"prompt": …, "answer": …} a line.')
     if fresh is not None:
@@ -81,7 +82,7 @@ def _file(label: str, key: str, uploaded: list[JsonObject]) -> str | None:
 
 def _upload(upload_id: str, name: str, content: bytes) -> str | None:
     """Hands a file to the API, once however often the page reruns."""
-    known: dict[str, JsonObject] = st.session_state.setdefault("uploads", {})
+    known: dict[str, FileObject] = st.session_state.setdefault("uploads", {})
     if upload_id not in known:
         try:
             with tempfile.TemporaryDirectory() as folder, service.api() as client:

@@ -11,12 +11,13 @@ from typing import Any
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import CompletionObject
 from dashboard import formats, notices, playground, service, step_choice
 from dashboard.components.tokens import sampled_answer
 from dashboard.playground import Question
 
 JsonObject = dict[str, Any]
-Reply = JsonObject | ApiError | ApiUnreachable
+Reply = CompletionObject | ApiError | ApiUnreachable
 _LIMIT = 100
 
 

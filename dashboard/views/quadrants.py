@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import TokenQuadrants
 from dashboard import formats, notices, quadrants, recordings, step_choice
 from dashboard.recordings import Step
 
@@ -47,7 +48,7 @@ def _planes(step: Step) -> None:
     )
 
 
-def _plane(title: str, found: JsonObject, sign: quadrants.Sign, layer: quadrants.Layer) -> None:
+def _plane(title: str, found: TokenQuadrants, sign: quadrants.Sign, layer: quadrants.Layer) -> None:
     with st.container(border=True):
         st.markdown(f"**{formats.plain(title)}**")
         option = quadrants.chart(found, sign, layer)

@@ -7,12 +7,12 @@ runs again only when the state has changed, when a ticket lapses, or when the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 from urllib.parse import quote
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import CheckpointObject, JobObject
 from dashboard import forking, formats, microscope, notices, run_records, service
 from dashboard.charts import run_rows
 from dashboard.components.live_chart import Head, Source, live_chart
@@ -20,8 +20,6 @@ from dashboard.components.live_chart import Head, Source, live_chart
 _TABS = ["Events", "Log", "Checkpoints", "Configuration", "Manifest"]
 _LISTS_S = 20.0
 _RESTING_S = 60.0
-
-JsonObject = dict[str, Any]
 
 
 def page() -> None:
@@ -51,7 +49,7 @@ def _nothing(reason: str) -> None:
     st.page_link("views/runs.py", label="All runs", icon=":material/arrow_back:")
 
 
-def _load(job_id: str) -> tuple[JsonObject, list[JsonObject]]:
+def _load(job_id: str) -> tuple[JobObject, list[CheckpointObject]]:
     """The job and its checkpoints; when the service is silent, as they were: the board tells how old they are."""
     key = f"job:{job_id}"
     try:
@@ -60,20 +58,20 @@ def _load(job_id: str) -> tuple[JsonObject, list[JsonObject]]:
     except ApiUnreachable:
         if key not in st.session_state:
             raise
-    found: tuple[JsonObject, list[JsonObject]] = st.session_state[key]
+    found: tuple[JobObject, list[CheckpointObject]] = st.session_state[key]
     return found
 
 
 # --- title and actions --------------------------------------------------------------------------------------------
 
 
-def _title(job: JsonObject, saved: list[JsonObject]) -> None:
+def _title(job: JobObject, saved: list[CheckpointObject]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title(formats.plain(formats.run_name(job)), width="stretch", anchor=False)
         _actions(job, saved)
 
 
-def _actions(job: JsonObject, saved: list[JsonObject]) -> None:
+def _actions(job: JobObject, saved: list[CheckpointObject]) -> None:
     state = job["state"]
     if state == "paused":
         with st.popover("Resume", icon=":material/play_arrow:", key="resume"):
@@ -104,17 +102,18 @@ def _do(action: str, job_id: str) -> None:
     service.forget_jobs()
 
 
-def _trouble(job: JsonObject) -> None:
+def _trouble(job: JobObject) -> None:
     error = job.get("error")
     if error:
-        where = f" (field {formats.plain(error['param'])})" if error.get("param") else ""
+        param = error.get("param")
+        where = f" (field {formats.plain(param)})" if param else ""
         st.error(f"{formats.plain(error['message'])}{where}", icon=":material/error:")
 
 
 # --- the board ----------------------------------------------------------------------------------------------------
 
 
-def _board(job: JsonObject, saved: list[JsonObject]) -> None:
+def _board(job: JobObject, saved: list[CheckpointObject]) -> None:
     job_id = job["id"]
     try:
         ticket = service.ticket_for(job_id)
@@ -149,7 +148,7 @@ def _board(job: JsonObject, saved: list[JsonObject]) -> None:
     )
 
 
-def _where(job: JsonObject) -> str:
+def _where(job: JobObject) -> str:
     """`stapo-demo-base · stapo · on vm:1 · cpu · ftjob-1`."""
     worker, begun = job.get("worker"), job.get("base_checkpoint")
     parts = [
@@ -163,7 +162,7 @@ def _where(job: JsonObject) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _device(job: JsonObject) -> str:
+def _device(job: JobObject) -> str:
     if not job.get("started_at"):
         return ""
     try:
@@ -175,7 +174,7 @@ def _device(job: JsonObject) -> str:
 # --- records ------------------------------------------------------------------------------------------------------
 
 
-def _records(job: JsonObject) -> None:
+def _records(job: JobObject) -> None:
     """Which tab is open is in the URL; only that one asks the API for anything."""
     job_id = job["id"]
     pace = _RESTING_S if job["state"] in formats.ENDED else _LISTS_S

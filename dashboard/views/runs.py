@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import JobObject
 from dashboard import formats, notices, service, tables
 
 _REFRESH_S = 5.0
@@ -67,7 +67,7 @@ def listing() -> None:
         st.caption(f"There are more runs: {newest}. Narrow them down with filter and search.")
 
 
-def _summary(shown: list[dict[str, Any]]) -> None:
+def _summary(shown: list[JobObject]) -> None:
     active = [job for job in shown if job["state"] not in formats.ENDED]
     waiting = sum(job["state"] == "queued" for job in active)
     picked = [job for job in shown if job["id"] in st.session_state.get("picked", [])]
@@ -92,7 +92,7 @@ def _pick(job_ids: list[str]) -> None:
     st.session_state["picked"] = [job_ids[row] for row in st.session_state["runs"]["selection"]["rows"]]
 
 
-def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]) -> None:
+def _table(jobs: list[JobObject], curves: dict[str, dict[str, list[float]]]) -> None:
     st.dataframe(
         tables.runs(jobs, curves, now=time.time()),
         column_config={
@@ -136,7 +136,7 @@ def _table(jobs: list[dict[str, Any]], curves: dict[str, dict[str, list[float]]]
         st.switch_page("views/run.py", query_params={"run": jobs[click["row"]]["id"]})
 
 
-def _queue(jobs: list[dict[str, Any]]) -> None:
+def _queue(jobs: list[JobObject]) -> None:
     """Who waits, and for what."""
     waiting = tables.waiting(jobs)
     if not waiting["Run"]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import QueueState, Readiness, Usage, WorkerObject
 from dashboard import formats, notices, service, tables
 
-JsonObject = dict[str, Any]
 _REFRESH_S = 5.0
 
 
@@ -40,7 +39,7 @@ def overview() -> None:
     _models(usage)
 
 
-def _services(ready: JsonObject) -> None:
+def _services(ready: Readiness) -> None:
     """One card per part; one that is not well says why."""
     checks = ready.get("checks", {})
     with st.grid(max(1, len(checks)), min_column_width=150, gap="small"):
@@ -57,7 +56,7 @@ def _services(ready: JsonObject) -> None:
                     st.caption(formats.plain(str(verdict)))
 
 
-def _figures(queue: JsonObject, usage: JsonObject) -> None:
+def _figures(queue: QueueState, usage: Usage) -> None:
     with st.grid(6, min_column_width=130, gap="small"):
         st.metric("Workers", f"{queue['workers']:,}", border=True)
         st.metric("Slots in use", f"{queue['running']:,} of {queue['slots']:,}", border=True)
@@ -67,7 +66,7 @@ def _figures(queue: JsonObject, usage: JsonObject) -> None:
         st.metric("Tokens trained", formats.count(usage["trained_tokens"]), border=True)
 
 
-def _workers(workers: list[JsonObject]) -> None:
+def _workers(workers: list[WorkerObject]) -> None:
     st.subheader("Workers")
     if not workers:
         st.info("No worker has given a sign of life today; jobs wait until one does.", icon=":material/dns:")
@@ -90,7 +89,7 @@ def _workers(workers: list[JsonObject]) -> None:
         st.dataframe(leases, hide_index=True, height="content", key="leases", alt="Which worker holds which run")
 
 
-def _queue(queue: JsonObject) -> None:
+def _queue(queue: QueueState) -> None:
     st.subheader("Queue")
     waiting = tables.queue(queue["data"])
     if not waiting["Run"]:
@@ -99,7 +98,7 @@ def _queue(queue: JsonObject) -> None:
     st.dataframe(waiting, hide_index=True, height="content", key="waiting", alt="Your runs that wait, and for what")
 
 
-def _models(usage: JsonObject) -> None:
+def _models(usage: Usage) -> None:
     if not usage["models"]:
         return
     st.subheader("Used so far")

@@ -5,17 +5,18 @@ Run, step, response, token, colour, order and thresholds are named in the URL.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
+from client.objects import JobObject, MaskFigures, MaskSimulation, RolloutObject
 from dashboard import formats, microscope, notices, recordings, step_choice
 from dashboard.components.tokens import response_cards, token_contexts, token_strip
 from dashboard.microscope import Thresholds
 from dashboard.recordings import Step
 
-JsonObject = dict[str, Any]
 _MOST_STEPS = 40
 _MOST_TOKENS = 50
 
@@ -33,7 +34,7 @@ def page() -> None:
         notices.not_found(error.message)
 
 
-def _inside(job: JsonObject, step: Step) -> None:
+def _inside(job: JobObject, step: Step) -> None:
     st.session_state.pop("opened", None)
     try:
         own = recordings.simulated(step)
@@ -56,7 +57,7 @@ def _inside(job: JsonObject, step: Step) -> None:
 # --- the run's own mask -------------------------------------------------------------------------------------------
 
 
-def _figures(own: JsonObject) -> None:
+def _figures(own: MaskSimulation) -> None:
     actual, funnel = own["actual"], own["funnel"]
     with st.grid(6, min_column_width=140, gap="small"):
         st.metric("Silenced tokens", f"{actual['num_masked']:,}", border=True)
@@ -74,7 +75,7 @@ def _figures(own: JsonObject) -> None:
         )
 
 
-def _lists(job: JsonObject, step: Step, rows: list[JsonObject]) -> None:
+def _lists(job: JobObject, step: Step, rows: list[RolloutObject]) -> None:
     found = recordings.silenced(step)
     names = [f"Silenced ({found['num_masked']:,})", f"Responses ({len(rows):,})", "Whole run"]
     silenced, responses, whole = st.tabs(names, key="list", on_change="rerun")
@@ -92,7 +93,7 @@ def _lists(job: JsonObject, step: Step, rows: list[JsonObject]) -> None:
             _most_frequent(job)
 
 
-def _most_frequent(job: JsonObject) -> None:
+def _most_frequent(job: JobObject) -> None:
     """Which tokens the run has silenced most often, each where it would have weighed most."""
     steps = microscope.recorded_steps(job)[-_MOST_STEPS:]
     by_step = recordings.silenced_in([recordings.step_of(job, number) for number in steps])
@@ -105,7 +106,7 @@ def _most_frequent(job: JsonObject) -> None:
 _NONE_SILENCED = "No token met all three conditions in this step. Try other thresholds below, or another step."
 
 
-def _open(what: JsonObject | None) -> None:
+def _open(what: Mapping[str, Any] | None) -> None:
     if what:
         elsewhere = {"step": str(what["step"])} if what.get("step") else {}
         step_choice.go(response=what["response"], token=str(what["token"]) if "token" in what else None, **elsewhere)
@@ -115,7 +116,7 @@ def _open(what: JsonObject | None) -> None:
 # --- one response -------------------------------------------------------------------------------------------------
 
 
-def _response(step: Step, rows: list[JsonObject]) -> None:
+def _response(step: Step, rows: list[RolloutObject]) -> None:
     """The strip of the chosen response, else of one with a silenced token; its group below."""
     by_id = {row["id"]: row for row in rows}
     named = st.query_params.get("response")
@@ -160,7 +161,7 @@ def _response(step: Step, rows: list[JsonObject]) -> None:
 # --- other thresholds ---------------------------------------------------------------------------------------------
 
 
-def _thresholds(job: JsonObject, step: Step) -> None:
+def _thresholds(job: JobObject, step: Step) -> None:
     """The sliders and what they would have silenced; at the run's own thresholds that is its own mask."""
     if st.session_state.pop("opened", False):
         st.rerun()  # this part alone was to run, and the response stands in another
@@ -211,7 +212,7 @@ def _thresholds(job: JsonObject, step: Step) -> None:
         _outcome(found)
 
 
-def _outcome(found: JsonObject) -> None:
+def _outcome(found: MaskSimulation) -> None:
     then, now, funnel = found["simulated"], found["actual"], found["funnel"]
     st.markdown(f"This mask **{formats.plain(microscope.comparison_words(found))}**.")
     with st.grid(4, min_column_width=110, gap="small"):
@@ -237,7 +238,7 @@ def _outcome(found: JsonObject) -> None:
     )
 
 
-def _change(then: JsonObject, now: JsonObject) -> str | None:
+def _change(then: MaskFigures, now: MaskFigures) -> str | None:
     difference = then["num_masked"] - now["num_masked"]
     return f"{difference:+,} against the run" if difference else None
 

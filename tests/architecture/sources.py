@@ -45,9 +45,9 @@ FORBIDDEN_ARGUMENTS = {"shell": True, "trust_remote_code": True, "weights_only":
 
 
 def source_files() -> list[Path]:
-    """Every Python file of the rooms; migrations are generated and keep their own shape."""
+    """Every Python file of the rooms; migrations and the client's types are generated and keep their own shape."""
     files = [file for room in ROOMS for file in (ROOT / room).rglob("*.py")]
-    return sorted(file for file in files if "migrations" not in file.parts)
+    return sorted(file for file in files if "migrations" not in file.parts and file != ROOT / "client" / "objects.py")
 
 
 def test_files() -> list[Path]:

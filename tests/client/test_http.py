@@ -33,7 +33,7 @@ def metrics(seq: int, step: int) -> str:
 def test_a_busy_service_is_asked_again() -> None:
     busy = Answer(status=503, body=b"{}")
     with serve(in_turn(busy, busy, Answer(body=b'{"id": "ftjob-1"}'))) as service, Client(service.url, "k") as client:
-        assert client.get_job("ftjob-1") == {"id": "ftjob-1"}
+        assert client.get_job("ftjob-1")["id"] == "ftjob-1"
     assert len(service.asked) == 3
 
 
@@ -95,7 +95,7 @@ def test_a_proxy_for_the_world_outside_is_not_used_for_this_machine(
 ) -> None:
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port}")
     with serve(in_turn(Answer(body=b'{"data": []}'))) as service, Client(service.url, "k") as client:
-        assert client.list_files() == {"data": []}
+        assert client.list_files()["data"] == []
 
 
 def test_query_parameters_that_are_not_set_are_not_sent() -> None:

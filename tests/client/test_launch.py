@@ -12,13 +12,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import psycopg
 import pytest
 
 from client.connection import read_record
 from client.http import ApiUnreachable, Client
+from client.objects import JobObject
 from client.running import RunningPlatform
 from tests.client.processes import processes_of, wait_until_gone
 from tests.conftest import find_free_port
@@ -74,7 +74,7 @@ def launcher(home: Path) -> Iterator[Launcher]:
         wait_until_gone(home, within_s=GONE_WITHIN_S)
 
 
-def is_training(job: dict[str, Any]) -> bool:
+def is_training(job: JobObject) -> bool:
     assert job["state"] != "failed", job["error"]
     return int(job["step"] or 0) >= 1
 

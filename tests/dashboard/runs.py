@@ -150,7 +150,7 @@ class Feed:
     def close(self) -> None:
         """Cancels what nobody began, lest another test's claim finds it."""
         for job_id in self._queued:
-            if self.client.get_job(job_id)["state"] == JobState.QUEUED:
+            if self.client.get_job(job_id)["state"] == JobState.QUEUED.value:
                 self.client.cancel_job(job_id)
 
 

@@ -118,20 +118,20 @@ def test_a_run_is_paused_and_resumed_from_its_page(feed: Feed) -> None:
     app = open_run(job_id)
 
     app.button(key="pause_job_now").click().run()
-    assert feed.client.get_job(job_id)["state"] == JobState.PAUSED
+    assert feed.client.get_job(job_id)["state"] == JobState.PAUSED.value
     app.button(key="resume_job_now").click().run()
 
-    assert feed.client.get_job(job_id)["state"] == JobState.QUEUED
+    assert feed.client.get_job(job_id)["state"] == JobState.QUEUED.value
 
 
 def test_a_run_is_cancelled_only_by_the_button_that_confirms_it(feed: Feed) -> None:
     job_id = feed.submit("cancels")
     app = open_run(job_id)
-    assert feed.client.get_job(job_id)["state"] == JobState.QUEUED
+    assert feed.client.get_job(job_id)["state"] == JobState.QUEUED.value
 
     app.button(key="cancel_job_now").click().run()
 
-    assert feed.client.get_job(job_id)["state"] == JobState.CANCELLED
+    assert feed.client.get_job(job_id)["state"] == JobState.CANCELLED.value
 
 
 def test_a_refused_action_is_told_and_breaks_nothing(feed: Feed) -> None:
