@@ -65,7 +65,7 @@ class Thresholds:
 
 
 def recorded_steps(job: JsonObject) -> list[int]:
-    """The steps whose responses the run has recorded so far."""
+    """The steps recorded in full so far, the figures of every token with them; the steps between lack most figures."""
     every = train_config(job).get("record_rollouts_every") or 0
     return list(range(every, int(job.get("step") or 0) + 1, every)) if every else []
 

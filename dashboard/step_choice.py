@@ -93,10 +93,11 @@ def _nothing_recorded(job: JobObject) -> None:
     if not every:
         st.info("This run records no responses: its `record_rollouts_every` is 0.", icon=":material/visibility_off:")
     elif job["state"] in formats.ENDED:
-        st.info(f"This run ended before step {every:,}, the first that it would have recorded.")
+        st.info(f"This run ended before step {every:,}, the first that it would have recorded in full.")
     else:
         st.info(
-            f"The first recorded step will be step {every:,}; the run is at step {int(job.get('step') or 0):,}.",
+            f"The first step recorded in full will be step {every:,}; "
+            f"the run is at step {int(job.get('step') or 0):,}.",
             icon=":material/hourglass_empty:",
         )
         st.button("Look again", icon=":material/refresh:")

@@ -131,7 +131,7 @@ def test_the_step_nearest_to_the_one_in_the_address_is_shown(feed: Feed) -> None
 def test_a_run_without_recordings_says_what_will_come_or_why_nothing_will(feed: Feed) -> None:
     waiting = feed.begin("not-yet", record_rollouts_every=10)
     waiting.take_steps(3)
-    assert "The first recorded step will be step 10; the run is at step 3" in said(open_tokens(run=waiting.id))
+    assert "The first step recorded in full will be step 10; the run is at step 3" in said(open_tokens(run=waiting.id))
 
     silent = feed.begin("never", record_rollouts_every=0)
     assert "records no responses" in said(open_tokens(run=silent.id))
