@@ -197,7 +197,6 @@ class Runner:
             elif code == EXIT_DONE and job.state == JobState.EXPORTING:
                 move(session, job, JobState.SUCCEEDED, f"Succeeded after {job.step} steps.")
             elif job.state == JobState.PAUSING:
-                job.lease_until = None
                 move(session, job, JobState.PAUSED, f"Paused after step {job.step}: the trainer is gone.")
             elif code == EXIT_HALTED:
                 reason, message = _halt(recorder)

@@ -12,7 +12,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from api.errors import NotFound
-from api.lifecycle import TERMINAL, JobState, check_move
+from api.lifecycle import LEASED, TERMINAL, JobState, check_move
 from api.store.ids import EVENT, new_id
 from api.store.pages import Cursor, Order, Page, read_page
 from api.store.tables import Job, JobEvent
@@ -38,11 +38,16 @@ def add_event(
 
 
 def move(session: Session, job: Job, target: JobState, message: str, *, level: Level = "info", **data: Any) -> None:
-    """Moves the job to `target` and says so in its sequence. Raises Conflict when the table of moves forbids it."""
+    """Moves the job to `target` and says so in its sequence; a lease ends with the states that hold one.
+
+    Raises Conflict when the table of moves forbids it.
+    """
     check_move(JobState(job.state), target)
     if target in TERMINAL:
         job.finished_at = session.scalars(select(func.now())).one()
-        job.lease_until = job.stage = None
+        job.stage = None
+    if target not in LEASED:
+        job.lease_until = None
     origin, job.state = job.state, target.value
     add_event(session, job, message, kind="state", level=level, data={"from": origin, "to": target.value, **data})
 

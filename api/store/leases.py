@@ -96,7 +96,6 @@ def release_job(session: Session, job: Job, message: str) -> None:
 def pause_job(session: Session, job: Job, reason: str, message: str) -> None:
     """Sets a held job aside until somebody acts and resumes it: `reason` is the job's `stop_reason` until then."""
     job.attempts_without_progress = max(0, job.attempts_without_progress - 1)
-    job.lease_until = None
     job.stop_reason = reason
     text = f"Paused ({reason}) after step {job.step}: {message}"
     move(session, job, JobState.PAUSED, text, level="warn", reason=reason)
@@ -128,7 +127,6 @@ def expire_leases(session: Session, rule: RetryRule, *, lease_s: float) -> list[
         if job.state == JobState.CANCELLING:
             move(session, job, JobState.CANCELLED, "Cancelled: its worker is gone, and the trainer with it.")
         elif job.state == JobState.PAUSING:
-            job.lease_until = None
             move(session, job, JobState.PAUSED, "Paused: its worker is gone, and the trainer with it.")
         else:
             fail_attempt(session, job, lost_worker_error(job), rule)
@@ -166,7 +164,6 @@ def _claimable() -> Select[Job]:
 
 def _recover(session: Session, job: Job, message: str, *, wait_s: float, **event: Any) -> None:
     job.not_before = _in_seconds(session, wait_s)
-    job.lease_until = None
     move(session, job, JobState.RECOVERING, message, **event)
 
 

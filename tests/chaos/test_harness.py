@@ -7,6 +7,7 @@ import socketserver
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,8 @@ def proxy(tmp_path: Path) -> Iterator[Proxy]:
     with socketserver.ThreadingUnixStreamServer(str(tmp_path / "echo"), Echo) as server:
         server.daemon_threads = True
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        proxy = Proxy(tmp_path / "echo")
+        with ThreadPoolExecutor(1) as thread:  # a browser's driver may keep a loop of its own running in this one
+            proxy = thread.submit(Proxy, tmp_path / "echo").result()
         yield proxy
         proxy.close()
         server.shutdown()

@@ -202,7 +202,7 @@ def test_data_that_cannot_be_used_fails_the_job_once_and_says_why(
     job = work.wait_for_state(job_id, JobState.FAILED)
     assert (job.state, job.fence) == ("failed", 1)
     assert (job.error["param"], job.error["stage"], job.error["retryable"]) == ("training_file", "loading", False)
-    assert "row 1" in job.error["message"]
+    assert "line 1" in job.error["message"]
 
 
 def test_a_crash_that_repeats_fails_the_job_with_its_stage_and_the_logs_end(
