@@ -190,11 +190,12 @@ def answer(
 
 @dataclass(frozen=True, slots=True)
 class Lessons:
-    """So many pairs of prompt and solution at a time; the share of a probe that is solved after a step; most steps."""
+    """So many pairs of prompt and solution at a time; the share of a probe that is solved after a step; when to end."""
 
     draw: Callable[[int], list[tuple[str, str]]]
     solve_probe: Callable[[int], float]
     max_steps: int
+    enough: float = TARGET_ACCURACY
 
 
 def teach(
@@ -220,7 +221,7 @@ def teach(
         losses.append(loss.item())
         on_step(step + 1, losses[-1])
         is_due = (step + 1) % PROBE_EVERY == 0 and _recent(losses) < PROBE_BELOW_LOSS
-        if is_due and lessons.solve_probe(step) >= TARGET_ACCURACY:
+        if is_due and lessons.solve_probe(step) >= lessons.enough:
             break
     return losses
 
