@@ -51,7 +51,7 @@ def submit(client: Client, problems: Path, name: str, settings: dict[str, object
     grader = {"type": "string_check", "reference": "{{item.answer}}", "operation": "like"}
     method = {"type": "reinforcement", "reinforcement": {"grader": grader, "config": settings}}
     body = {"model": "tiny", "training_file": client.upload_file(problems)["id"], "suffix": name, "method": method}
-    return str(client.create_job(body)["id"])
+    return str(client.create_job(body | {"seed": 7})["id"])  # one that rewards some answers at step 4, not all
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_the_sliders_of_a_real_run_start_at_its_own_mask_and_follow_the_apis_sim
     page.goto(f"{platform.dashboard_url}/tokens?run={done}&step=4&tau_p=0.5")
 
     expect(silenced).to_contain_text(f"{wide['simulated']['num_masked']:,}")
-    assert wide["simulated"]["num_masked"] != own["simulated"]["num_masked"]
+    assert wide["simulated"]["num_masked"] > own["simulated"]["num_masked"] > 0
     expect(page.locator("[data-section=entering]")).to_contain_text(f"({wide['entering']['count']:,})")
 
 
