@@ -19,8 +19,7 @@ test: $(INSTALLED)
 	$(BIN)/stapo doctor --install-browser
 	$(BIN)/pytest -n 2 --dist loadfile
 
-# What comes first in CI: format, lint, types, import contracts, and the whole suite. `.ci/run` then runs `make test-vllm`
-# and `make fuzz`.
+# What comes first in CI: format, lint, types, import contracts, and the whole suite. `.ci/run` then runs `make test-vllm`.
 check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
