@@ -6,10 +6,10 @@ Knows the endpoints and nothing behind them.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, NotRequired, TypedDict, cast
 from urllib.parse import quote
 
 import httpx2
@@ -22,6 +22,26 @@ from client.wire import ServerSentEvent, Wire
 __all__ = ["ApiError", "ApiUnreachable", "Client", "ClientError", "DownloadError", "ServerSentEvent"]
 
 _ANSWER_S = 180.0
+
+
+class CompletionPiece(TypedDict):
+    """More of one answer; the last piece of it says how it ended."""
+
+    index: int
+    text: str
+    finish_reason: Literal["stop", "length"] | None
+    logprobs: objects.CompletionLogprobs | None
+
+
+class CompletionChunk(TypedDict):
+    """One event of a streamed completion, of which docs/openapi.json tells no more than that there are such."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionPiece]
+    usage: NotRequired[objects.TokenUsage | None]
 
 
 class Client(Wire):
@@ -258,6 +278,14 @@ class Client(Wire):
     def complete(self, body: Mapping[str, Any]) -> objects.CompletionObject:
         """Goes on from a text: `model`, `prompt`, and how to draw. A model that must be loaded first takes its time."""
         return self._call("POST", "/v1/completions", json=dict(body), retry=False, timeout=_ANSWER_S)
+
+    def stream_completion(self, body: Mapping[str, Any]) -> Generator[CompletionChunk]:
+        """The same answers piece by piece as they are drawn. A broken stream is not taken up again.
+
+        Closing the iterator closes the connection, at which the platform stops drawing. Raises ApiError for what goes
+        wrong in the stream too, and ApiUnreachable when the stream breaks.
+        """
+        return self._stream_once("/v1/completions", json={**body, "stream": True})
 
 
 def _job(job_id: str, *rest: str) -> str:

@@ -5,8 +5,9 @@ Knows HTTP and no endpoint.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
@@ -111,20 +112,40 @@ class Wire:
     def _read_stream(self, path: str, last: int) -> Iterator[ServerSentEvent]:
         """The events of one connection after `last`; a stream that is over (204) is its `end`."""
         headers = {"Last-Event-ID": str(last)} if last else {}
-        timeout = httpx2.Timeout(_STREAM_SILENCE_S)
-        with self._http.sse(path, headers=headers, timeout=timeout) as source:
+        with self._open_stream(path, headers=headers) as source:
             if source.response.status_code == 204:
                 yield ServerSentEvent("end", None, {})
                 return
-            if source.response.is_error:
-                source.response.read()
-                _read(source.response)
             for raw in source:
                 event = _parse(raw, last)
                 if event.event == "resync":  # we were slow; what follows is read from the record, and is all there
                     continue
                 last = event.id if event.id is not None else last
                 yield event
+
+    def _stream_once(self, path: str, **request: Any) -> Generator[Any]:
+        """The data of a stream that cannot be resumed and ends with `[DONE]`; an `error` in it is raised."""
+        try:
+            with self._open_stream(path, method="POST", **request) as source:
+                for raw in source:
+                    if raw.data == "[DONE]":
+                        return
+                    data = json.loads(raw.data)
+                    if told := data.get("error"):  # the status was sent before it went wrong
+                        raise ApiError(source.response.status_code, told | {"detail": told["message"]})
+                    yield data
+        except httpx2.TransportError as error:
+            raise ApiUnreachable(self.base_url, _reason(error)) from error
+        raise ApiUnreachable(self.base_url, "the stream ended early")
+
+    @contextmanager
+    def _open_stream(self, path: str, **request: Any) -> Iterator[httpx2.EventSource]:
+        """One connection to a stream, which is closed with the block; a refusal is raised."""
+        with self._http.sse(path, timeout=httpx2.Timeout(_STREAM_SILENCE_S), **request) as source:
+            if source.response.is_error:
+                source.response.read()
+                _read(source.response)
+            yield source
 
 
 def _read(response: httpx2.Response) -> JsonObject:

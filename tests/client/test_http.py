@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -144,3 +146,68 @@ def test_a_stream_of_an_unknown_job_is_a_refusal() -> None:
 
     with serve(refuse) as service, Client(service.url, "k") as client, pytest.raises(ApiError, match="No such job"):
         list(client.stream_metrics("ftjob-1"))
+
+
+def piece(text: str, finish: str | None = None) -> str:
+    choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish}
+    return "data: " + json.dumps({"id": "cmpl-1", "choices": [choice]})
+
+
+def test_a_streamed_answer_is_told_piece_by_piece_and_asked_for_once() -> None:
+    told = stream(": the model is being loaded", piece("12"), piece("3"), piece("", "stop"), "data: [DONE]")
+    with serve(in_turn(told)) as service, Client(service.url, "k") as client:
+        chunks = list(client.stream_completion({"model": "m", "prompt": "1"}))
+    assert [chunk["choices"][0]["text"] for chunk in chunks] == ["12", "3", ""]
+    (asked,) = service.asked
+    assert (asked.method, asked.path) == ("POST", "/v1/completions")
+    assert json.loads(asked.body) == {"model": "m", "prompt": "1", "stream": True}
+
+
+def test_what_goes_wrong_in_a_streamed_answer_is_a_refusal() -> None:
+    wrong = {"error": {"message": "The model has left.", "type": "server_error", "param": None, "code": "no_answer"}}
+    told = stream(piece("12"), f"data: {json.dumps(wrong)}", "data: [DONE]")
+    with serve(in_turn(told)) as service, Client(service.url, "k") as client:
+        chunks = client.stream_completion({})
+        assert next(chunks)["choices"][0]["text"] == "12"
+        with pytest.raises(ApiError, match="The model has left") as refused:
+            next(chunks)
+    assert refused.value.code == "no_answer"
+
+
+def test_a_model_that_is_not_there_is_refused_before_the_stream_begins() -> None:
+    missing = Answer(status=404, body=b'{"code": "not_found", "detail": "No such model."}')
+    with serve(in_turn(missing)) as service, Client(service.url, "k") as client, pytest.raises(ApiError) as refused:
+        next(client.stream_completion({}))
+    assert (refused.value.status, refused.value.message) == (404, "No such model.")
+
+
+@pytest.mark.parametrize("cut_after", [None, 30])
+def test_a_streamed_answer_that_breaks_off_is_never_taken_for_a_whole_one(cut_after: int | None) -> None:
+    told = stream(piece("12"), piece("3"))
+    broken = Answer(body=told.body, headers=told.headers, cut_after=cut_after)
+    with serve(in_turn(broken)) as service, Client(service.url, "k") as client, pytest.raises(ApiUnreachable):
+        list(client.stream_completion({}))
+    assert len(service.asked) == 1
+
+
+def test_closing_a_streamed_answer_closes_its_connection() -> None:
+    head = "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as pool:
+
+        def speak_until_left() -> bytes:
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(20.0)
+                connection.recv(65536)
+                connection.sendall(f"{head}{piece('12')}\n\n".encode())
+                while heard := connection.recv(65536):  # what is left of the request
+                    assert b"stream" in heard
+                return heard
+
+        told = pool.submit(speak_until_left)
+        with Client(f"http://127.0.0.1:{listener.getsockname()[1]}", "k") as client:
+            chunks = client.stream_completion({})
+            assert next(chunks)["choices"][0]["text"] == "12"
+            assert not told.done()
+            chunks.close()
+            assert told.result(timeout=20.0) == b""
