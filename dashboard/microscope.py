@@ -5,6 +5,7 @@ Pure: no Streamlit, no HTTP.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,15 +65,21 @@ class Thresholds:
     scope: str
 
 
-def recorded_steps(job: JsonObject) -> list[int]:
-    """The steps recorded in full so far, the figures of every token with them; the steps between lack most figures."""
-    every = train_config(job).get("record_rollouts_every") or 0
-    return list(range(every, int(job.get("step") or 0) + 1, every)) if every else []
+def recorded_steps(job: JsonObject) -> range:
+    """The steps on record so far; between those recorded in full most tokens lack their figures."""
+    return range(1, int(job.get("step") or 0) + 1) if train_config(job).get("record_rollouts_every") else range(0)
 
 
-def nearest(steps: Sequence[int], wanted: int) -> int:
-    """The recorded step that lies nearest to one that somebody pointed at; the earlier of two."""
-    return min(steps, key=lambda step: (abs(step - wanted), step))
+def full_steps(job: JsonObject) -> range:
+    """The steps recorded in full so far, the figures of every token with them."""
+    every = train_config(job).get("record_rollouts_every")
+    return range(every, int(job.get("step") or 0) + 1, every) if every else range(0)
+
+
+def nearest(steps: range, wanted: int) -> int:
+    """The step that lies nearest to one that somebody pointed at; the earlier of two. There must be one."""
+    place = math.ceil((wanted - steps.start) / steps.step - 0.5)
+    return steps[min(max(place, 0), len(steps) - 1)]
 
 
 def train_config(job: JsonObject) -> JsonObject:

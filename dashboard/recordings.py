@@ -62,6 +62,21 @@ def silenced(step: Step) -> MaskedTokens:
         return client.list_masked_tokens(step.job_id, step=step.number, limit=_PAGE)
 
 
+@st.cache_data(ttl="30m", max_entries=200, show_spinner=False)
+def silencing_steps(newest: Step, most: int) -> list[Step]:
+    """The newest steps up to `newest` that silenced a token, in their order. Raises ApiError and ApiUnreachable."""
+    found: set[int] = set()
+    after = None
+    while len(found) < most:
+        with service.api() as client:
+            page = client.list_rollouts(newest.job_id, masked=True, sort="-step", after=after, limit=_PAGE)
+        found |= {row["step"] for row in page["data"] if row["step"] <= newest.number}
+        after = page["last_id"]
+        if not page["has_more"]:
+            break
+    return [Step(newest.job_id, newest.attempt, number) for number in sorted(found, reverse=True)[:most][::-1]]
+
+
 def silenced_in(steps: list[Step]) -> dict[int, MaskedTokens]:
     """The silenced tokens of several steps, by their numbers; a step that is not on record is left out."""
     with ThreadPoolExecutor(_CALLS_AT_ONCE) as pool:

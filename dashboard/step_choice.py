@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import streamlit as st
 
 from client.objects import JobObject
@@ -9,22 +11,25 @@ from dashboard import formats, microscope, recordings, service
 from dashboard.recordings import Step
 
 _LIMIT = 100
+StepsOf = Callable[[JobObject], range]
+"""The steps of a job that a page can show."""
 
 
-def choose(title: str) -> tuple[JobObject, Step] | None:
+def choose(title: str, steps_of: StepsOf) -> tuple[JobObject, Step] | None:
     """Draws the title with the choice; None, and said why, where there is nothing to look into.
 
     Raises ApiError and ApiUnreachable.
     """
     jobs = _jobs()
-    job = _chosen(jobs)
+    job = _chosen(jobs, steps_of)
     if job is None:
         st.title(title)
         st.info("No run yet. Once one records its responses, every token can be looked at here.")
         return None
-    step = _step(title, job, jobs)
+    steps = steps_of(job)
+    step = _step(title, job, jobs, steps)
     if step is None:
-        _nothing_recorded(job)
+        _nothing_recorded(job, steps.start)
         return None
     return job, step
 
@@ -39,17 +44,17 @@ def _jobs() -> dict[str, JobObject]:
     return jobs
 
 
-def _chosen(jobs: dict[str, JobObject]) -> JobObject | None:
+def _chosen(jobs: dict[str, JobObject], steps_of: StepsOf) -> JobObject | None:
     """The run of the URL, else the newest that has recorded something; None while there is none at all."""
-    recorded = [job_id for job_id, job in jobs.items() if microscope.recorded_steps(job)]
+    recorded = [job_id for job_id, job in jobs.items() if steps_of(job)]
     return jobs.get(st.query_params.get("run") or next(iter([*recorded, *jobs]), ""))
 
 
-def _step(title: str, job: JobObject, jobs: dict[str, JobObject]) -> Step | None:
-    """The title with the choice of run and step; the step is the recorded one nearest to the URL's."""
-    steps = microscope.recorded_steps(job)
+def _step(title: str, job: JobObject, jobs: dict[str, JobObject], steps: range) -> Step | None:
+    """The title with the choice of run and step: the step nearest to the URL's, else the last one recorded in full."""
     wanted = st.query_params.get("step", "")
-    step = microscope.nearest(steps, int(wanted)) if steps and wanted.isdigit() else next(reversed(steps), None)
+    usual = next(reversed(microscope.full_steps(job) or steps), None)
+    step = microscope.nearest(steps, int(wanted)) if steps and wanted.isdigit() else usual
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.title(title, width="content", anchor=False)
         _choice_of_run(job, jobs)
@@ -57,7 +62,17 @@ def _step(title: str, job: JobObject, jobs: dict[str, JobObject]) -> Step | None
         st.space("stretch")
         if step is not None and len(steps) > 1:
             key = f"step-{job['id']}-{step}"
-            st.select_slider("Step", steps, value=step, key=key, on_change=_choose_step, args=(job, key), width=420)
+            st.slider(
+                "Step",
+                steps[0],
+                steps[-1],
+                step,
+                step=steps.step,
+                key=key,
+                on_change=_choose_step,
+                args=(job, key),
+                width=420,
+            )
     return None if step is None else recordings.step_of(job, step)
 
 
@@ -88,15 +103,15 @@ def go(**query: str | None) -> None:
             st.query_params[name] = value
 
 
-def _nothing_recorded(job: JobObject) -> None:
-    every = microscope.train_config(job).get("record_rollouts_every") or 0
-    if not every:
+def _nothing_recorded(job: JobObject, first: int) -> None:
+    """Why there is nothing to look into; `first` is the first step that the page could show."""
+    if not microscope.train_config(job).get("record_rollouts_every"):
         st.info("This run records no responses: its `record_rollouts_every` is 0.", icon=":material/visibility_off:")
     elif job["state"] in formats.ENDED:
-        st.info(f"This run ended before step {every:,}, the first that it would have recorded in full.")
+        st.info(f"This run ended before step {first:,}, the first that this page could show.")
     else:
         st.info(
-            f"The first step recorded in full will be step {every:,}; "
+            f"The first step that this page can show will be step {first:,}; "
             f"the run is at step {int(job.get('step') or 0):,}.",
             icon=":material/hourglass_empty:",
         )

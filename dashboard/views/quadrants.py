@@ -11,7 +11,7 @@ import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
 from client.objects import TokenQuadrants
-from dashboard import formats, notices, quadrants, recordings, step_choice
+from dashboard import formats, microscope, notices, quadrants, recordings, step_choice
 from dashboard.recordings import Step
 
 JsonObject = dict[str, Any]
@@ -20,7 +20,7 @@ JsonObject = dict[str, Any]
 def page() -> None:
     """Finds the run and the step, then draws the two planes side by side."""
     try:
-        found = step_choice.choose("Quadrants")
+        found = step_choice.choose("Quadrants", microscope.full_steps)
         if found is not None:
             _planes(found[1])
     except ApiUnreachable as error:

@@ -24,7 +24,7 @@ _MOST_TOKENS = 50
 def page() -> None:
     """Finds the run and the step, then draws lists on the left, the response on the right, thresholds below."""
     try:
-        found = step_choice.choose("Tokens")
+        found = step_choice.choose("Tokens", microscope.recorded_steps)
         if found is not None:
             _inside(*found)
     except ApiUnreachable as error:
@@ -95,10 +95,10 @@ def _lists(job: JobObject, step: Step, rows: list[RolloutObject]) -> None:
 
 def _most_frequent(job: JobObject) -> None:
     """Which tokens the run has silenced most often, each where it would have weighed most."""
-    steps = microscope.recorded_steps(job)[-_MOST_STEPS:]
-    by_step = recordings.silenced_in([recordings.step_of(job, number) for number in steps])
+    newest = recordings.step_of(job, int(job["step"] or 0))
+    by_step = recordings.silenced_in(recordings.silencing_steps(newest, _MOST_STEPS))
     items = microscope.most_frequent(by_step)
-    words = f"Most often silenced in {len(by_step)} recorded steps"
+    words = f"Most often silenced in the last {len(by_step)} steps that silenced any"
     section = microscope.section(words, {"count": len(items), "data": items[:_MOST_TOKENS]}, empty=_NONE_SILENCED)
     token_contexts([section], frequent=[], on_open=_open, key="whole_run")
 
@@ -138,6 +138,11 @@ def _response(step: Step, rows: list[RolloutObject]) -> None:
             f"reward {formats.number(chosen['reward'])} · {chosen['length']:,} tokens"
         )
     detail = recordings.response(step, chosen["id"])
+    if not detail["is_complete"]:
+        st.caption(
+            ":material/info: Between the steps recorded in full, a response without a silenced token keeps the figures "
+            "of its rewarded and improbable tokens alone; the pale ones have none."
+        )
     token = st.query_params.get("token", "")
     focus = int(token) if token.isdigit() else None
     token_strip(

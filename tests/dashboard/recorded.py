@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
+
+from stapo_core.recording import FIGURES, KEPT_BELOW, sketch
 
 TAU_P = 0.002
 TAU_H = 1.0
@@ -44,6 +48,28 @@ ANSWERS = [
 def write_step(path: Path, answers: list[Answer]) -> None:
     """Writes a step's file as the trainer does; the conditions of the mask are applied token by token."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(_table(answers), path)
+
+
+def write_compact_step(path: Path, answers: list[Answer]) -> None:
+    """Writes a step's file as the trainer does between full records: most tokens lack their figures."""
+    table = _table(answers)
+    touched = {row["response"] for row in table.to_pylist() if row["masked"]}
+    keeps = [row["response"] in touched or _is_rare(row) for row in table.to_pylist()]
+    for name in FIGURES:
+        values = [value if keep else None for value, keep in zip(table[name].to_pylist(), keeps, strict=True)]
+        table = table.set_column(table.schema.get_field_index(name), name, pa.array(values, pa.float32()))
+    entropies = torch.tensor([entropy for answer in answers for _, _, entropy in answer.tokens])
+    compact = {"kept_below": KEPT_BELOW, "grad_squares": 1.0, "entropies": [sketch(entropies)]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table.replace_schema_metadata({"compact": json.dumps(compact)}), path)
+
+
+def _is_rare(row: dict[str, Any]) -> bool:
+    return bool(row["advantage"] > 0 and row["p"] < KEPT_BELOW)
+
+
+def _table(answers: list[Answer]) -> pa.Table:
     rows = [
         _row(answer, place, position) for place, answer in enumerate(answers) for position in range(len(answer.tokens))
     ]
@@ -63,7 +89,7 @@ def write_step(path: Path, answers: list[Answer]) -> None:
         "tau_h",
     ):
         table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.float32()))
-    pq.write_table(table, path)
+    return table
 
 
 def _row(answer: Answer, place: int, position: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,10 +59,10 @@ class Run:
             )
         self._say(*done)
 
-    def record(self, answers: list[Answer]) -> None:
-        """Records the responses of the present step."""
+    def record(self, answers: list[Answer], *, write: Callable[[Path, list[Answer]], None] = write_step) -> None:
+        """Records the responses of the present step, in full or as `write` does."""
         file = f"rollouts/step-{self.step:06d}.parquet"
-        write_step(self._dir / file, answers)
+        write(self._dir / file, answers)
         self._say(events.RolloutsRecorded(time=time.time(), step=self.step, file=file))
 
     def log(self, text: str) -> None:

@@ -98,12 +98,12 @@ def test_a_click_on_a_step_offers_its_tokens(page: Page, dashboard_url: str, fee
     page.keyboard.press("Enter")
 
     link = page.locator(".tokens-link")
-    expect(link).to_have_text("Tokens near step 19")
+    expect(link).to_have_text("Tokens of step 19")
     expect(link).to_have_attribute("href", f"tokens?run={run.id}&step=19")
     box = page.locator(f"{ENTROPY} canvas.overlay").bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + 60)
-    expect(link).to_have_text(re.compile(r"Tokens near step (9|10|11)$"))
+    expect(link).to_have_text(re.compile(r"Tokens of step (9|10|11)$"))
 
 
 def test_steps_that_a_later_attempt_does_again_are_drawn_once(page: Page, dashboard_url: str, feed: Feed) -> None:

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from dashboard import microscope
 from tests.dashboard.conftest import DASHBOARD
-from tests.dashboard.recorded import ANSWERS, HOSTILE, Answer
+from tests.dashboard.recorded import ANSWERS, HOSTILE, Answer, write_compact_step
 from tests.dashboard.runs import Feed, Run
 
 PAIRS: dict[str, Any] = {"record_rollouts_every": 2, "batch": {"num_prompts": 2, "group_size": 2}}
@@ -26,11 +26,11 @@ def begin(feed: Feed, name: str, answers: list[Answer] = ANSWERS) -> Run:
     return run
 
 
-def open_tokens(**query: str) -> AppTest:
+def open_tokens(*, view: str = "tokens", **query: str) -> AppTest:
     app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
     for name, value in query.items():
         app.query_params[name] = value
-    return app.switch_page(str(Path("views") / "tokens.py")).run()
+    return app.switch_page(str(Path("views") / f"{view}.py")).run()
 
 
 def figures(app: AppTest) -> dict[str, str]:
@@ -117,21 +117,48 @@ def test_the_most_frequent_silenced_tokens_of_a_run_open_at_their_step(
 
 
 @pytest.mark.usefixtures("pages")
-def test_the_step_nearest_to_the_one_in_the_address_is_shown(feed: Feed) -> None:
+def test_the_step_nearest_to_the_one_in_the_address_is_shown_and_without_one_the_last_full_record(feed: Feed) -> None:
     run = begin(feed, "nearest")
-    run.take_steps(4)
-    run.record(ANSWERS[:2])
+    run.take_steps(1)
+    run.record(ANSWERS[:2], write=write_compact_step)
 
-    for asked, num_tokens in (("3", "13"), ("99", "6")):
-        assert figures(open_tokens(run=run.id, step=asked))["Response tokens"] == num_tokens
-    assert "Step 4 is not on record" in said(open_tokens(run=run.id, step="4"))
+    for query, num_tokens in (({"step": "2"}, "13"), ({"step": "99"}, "6"), ({}, "13")):
+        assert figures(open_tokens(run=run.id, **query))["Response tokens"] == num_tokens
+    assert "Step 1 is not on record" in said(open_tokens(run=run.id, step="1"))
+
+
+def test_the_step_nearest_to_a_number_is_the_earlier_of_two() -> None:
+    steps = range(10, 41, 10)
+
+    assert [microscope.nearest(steps, wanted) for wanted in (1, 15, 16, 25, 40, 99)] == [10, 10, 20, 20, 40, 40]
+
+
+def test_a_step_between_full_records_shows_its_text_its_mask_and_the_figures_that_were_kept(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = begin(feed, "between")
+    run.take_steps(1)
+    run.record(ANSWERS, write=write_compact_step)
+
+    page.goto(f"{dashboard_url}/tokens?run={run.id}&step=3")
+
+    strip = page.locator(".strip")
+    expect(strip.locator(".token.masked")).to_have_text(["one", "three"])
+    expect(strip.locator(".token.unknown")).to_have_count(0)
+    expect(page.get_by_text("would silence the same 3 tokens")).to_be_visible()
+    page.get_by_role("tab", name="Responses").click()
+    page.locator(".list .card", has_text="<script>").click()
+    expect(strip.locator(".token.unknown")).to_have_count(len(HOSTILE))
+    expect(page.get_by_text("the pale ones have none")).to_be_visible()
+    expect(page.locator(".panel")).to_contain_text("p ≥ tau_p = 0.002")
 
 
 @pytest.mark.usefixtures("pages")
 def test_a_run_without_recordings_says_what_will_come_or_why_nothing_will(feed: Feed) -> None:
     waiting = feed.begin("not-yet", record_rollouts_every=10)
+    assert "can show will be step 1; the run is at step 0" in said(open_tokens(run=waiting.id))
     waiting.take_steps(3)
-    assert "The first step recorded in full will be step 10; the run is at step 3" in said(open_tokens(run=waiting.id))
+    assert "can show will be step 10; the run is at step 3" in said(open_tokens(view="quadrants", run=waiting.id))
 
     silent = feed.begin("never", record_rollouts_every=0)
     assert "records no responses" in said(open_tokens(run=silent.id))

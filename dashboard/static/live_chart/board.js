@@ -225,14 +225,14 @@ export class Board {
     this.redrawOverlays();
   }
 
-  /** Offers the tokens of the step nearest to `value`, or of the crosshair's; the link stays until another is chosen. */
+  /** Offers the tokens of the step at `value`, or of the crosshair's; the link stays until another is chosen. */
   pin(value = null) {
     const xs = this.data.positions("train", this.view.axis);
     const at = value ?? this.view.cursor;
     const step = at === null ? undefined : this.data.tables.train.steps[nearest(xs, at)];
     if (step === undefined || !this.stream.source.tokens) return;
     this.tokensLink.href = `${this.stream.source.tokens}&step=${step}`;
-    this.tokensLink.textContent = `Tokens near step ${step}`;
+    this.tokensLink.textContent = `Tokens of step ${step}`;
   }
 
   select(range) {

@@ -186,7 +186,9 @@ export class View {
 
 function classOf(tokens, at) {
   const isNearly = !tokens.masked[at] && tokens.positive_advantage[at] && tokens.low_p[at];
-  return ["token", tokens.masked[at] && "masked", isNearly && "nearly", tokens.clipped[at] && "clipped"].filter(Boolean).join(" ");
+  const isUnknown = tokens.p[at] === null;
+  const looks = { masked: tokens.masked[at], nearly: isNearly, clipped: tokens.clipped[at], unknown: isUnknown };
+  return ["token", ...Object.keys(looks).filter((look) => looks[look])].join(" ");
 }
 
 function reasons(token) {

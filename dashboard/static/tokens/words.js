@@ -26,14 +26,19 @@ export function verdict(token) {
 function conditions({ positive_advantage, low_p, low_h, advantage, p, entropy, tau_p, tau_h }) {
   return [
     { holds: positive_advantage, text: `A = ${numberText(advantage)} ${positive_advantage ? ">" : "≤"} 0` },
-    { holds: low_p, text: `p = ${numberText(p)} ${low_p ? "<" : "≥"} tau_p = ${numberText(tau_p)}` },
+    { holds: low_p, text: `${told("p", p)} ${low_p ? "<" : "≥"} tau_p = ${numberText(tau_p)}` },
     {
       holds: low_h,
       text: tau_h === null
         ? "its mini-batch had no tau_h"
-        : `H = ${numberText(entropy)} ${low_h ? "<" : "≥"} tau_h = ${numberText(tau_h)}`,
+        : `${told("H", entropy)} ${low_h ? "<" : "≥"} tau_h = ${numberText(tau_h)}`,
     },
   ];
+}
+
+/** A figure with its value, or its name alone where the record keeps only what it was compared with. */
+function told(name, value) {
+  return value === null ? name : `${name} = ${numberText(value)}`;
 }
 
 function headline(token) {

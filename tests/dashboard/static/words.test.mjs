@@ -30,6 +30,11 @@ test("a token that was kept names the condition that it did not meet", () => {
   assert.equal(verdict({ ...token, masked: false, low_h: false, tau_h: null }).conditions[2].text, "its mini-batch had no tau_h");
 });
 
+test("a token whose figures were not kept still says which conditions it met", () => {
+  const { conditions } = verdict({ ...token, masked: false, low_p: false, low_h: false, p: null, entropy: null });
+  assert.deepEqual(conditions.map(({ text }) => text), ["A = 0.5 > 0", "p ≥ tau_p = 0.002", "H ≥ tau_h = 0.8"]);
+});
+
 test("a certain token has no colour and one in ten thousand has all of it", () => {
   assert.equal(Math.abs(MEASURES.probability.amount(1)), 0);
   assert.equal(MEASURES.probability.amount(1e-4), 1);
