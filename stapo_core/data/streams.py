@@ -6,6 +6,7 @@ What a file is, its first bytes say: names can be wrong, and uploads have none.
 from __future__ import annotations
 
 import gzip
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +15,18 @@ from typing import IO, Literal, Protocol
 from stapo_core.data.faults import DataError
 from stapo_core.data.rows import MAX_LINE_BYTES
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 MAX_BYTES = 8 * 2**30
 """Most bytes of a file, after decompression."""
 MAX_RATIO, FREE_BYTES = 200, 64 * 2**20
 """A compressed file may grow by this factor; the first bytes are free, since small files compress as they like."""
+WINDOW_LOG = 23
+"""A zstd frame says how far back it will refer, and its reader holds that much. 2^23 bytes are what RFC 8878 asks every
+reader to bear, and what the levels up to 19 keep to."""
 CHUNK = 2**20
 
 Format = Literal["plain", "gzip", "zstd", "parquet"]
@@ -53,9 +62,13 @@ def read_lines(path: Path, kind: Format) -> Iterator[bytes | None]:
     try:
         with path.open("rb") as file:
             yield from split_lines(capped(_decompress(file, kind), path.stat().st_size, is_packed=kind != "plain"))
-    except (EOFError, OSError, zlib.error) as error:  # gzip and pyarrow say all that is wrong in an OSError
-        said = str(error).partition("\n")[0]
-        raise DataError(f"the {kind} data is damaged ({said}); compress the file anew", reason="damaged") from error
+    except (EOFError, OSError, zlib.error, zstd.ZstdError) as error:
+        if "too much memory" in str(error):
+            message = (
+                f"the zstd window is larger than {2**WINDOW_LOG} bytes; pack with level 19 or less, without --long"
+            )
+            raise DataError(message, reason="window") from error
+        raise DataError(f"the {kind} data is damaged ({error}); compress the file anew", reason="damaged") from error
 
 
 def capped(source: Source, size: int, *, is_packed: bool) -> Iterator[bytes]:
@@ -93,8 +106,5 @@ def _decompress(file: IO[bytes], kind: Format) -> Source:
     if kind == "gzip":
         return gzip.GzipFile(fileobj=file)
     if kind == "zstd":
-        import pyarrow as pa  # slow to load, and most files are not compressed
-
-        unpacked: Source = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
-        return unpacked
+        return zstd.ZstdFile(file, options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
     return file

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ def zstd(content: bytes) -> bytes:
 
 def parquet(path: Path, **columns: Any) -> None:
     pq.write_table(pa.table(columns), path)
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def refusals(path: Path) -> list[str]:
@@ -60,6 +66,35 @@ def test_a_file_that_was_cut_off_is_refused_with_what_to_do(path: Path, pack: An
 def test_a_file_that_grows_out_of_all_proportion_is_refused(path: Path, pack: Any) -> None:
     path.write_bytes(pack(b" " * (66 * 2**20)))
     assert "grows to more than 200 times" in refusals(path)[-1]
+
+
+def zstd_frame(window_log: int, num_blocks: int) -> bytes:
+    """A frame by RFC 8878: a window of 2^window_log bytes, then blocks of a space that is repeated 2^17 times."""
+    is_last = [False] * (num_blocks - 1) + [True]
+    blocks = [(2**17 << 3 | 1 << 1 | last).to_bytes(3, "little") + b" " for last in is_last]
+    return b"\x28\xb5\x2f\xfd\x00" + bytes([window_log - 10 << 3]) + b"".join(blocks)
+
+
+def test_a_zstd_window_of_eight_mebibytes_is_read(path: Path) -> None:
+    path.write_bytes(zstd_frame(23, 100))
+    assert refusals(path) == [f"line 1: the line is longer than {MAX_LINE_BYTES} bytes; split or shorten it"]
+
+
+def test_a_zstd_window_that_would_fill_the_memory_is_refused_with_the_remedy(path: Path) -> None:
+    path.write_bytes(zstd_frame(24, 100))
+    words = "the zstd window is larger than 8388608 bytes; pack with level 19 or less, without --long"
+    assert refusals(path) == [words]
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zstd])
+def test_refused_files_leave_nothing_in_memory(path: Path, pack: Any) -> None:
+    whole = pack(random.Random(5).randbytes(900_000))
+    path.write_bytes(whole[:-9])
+    refusals(path)
+    before = resident_bytes()
+    for _ in range(100):
+        assert "data is damaged" in refusals(path)[-1]
+    assert resident_bytes() - before < 32 * 2**20
 
 
 def test_lines_of_compressed_files_are_capped_and_numbered(path: Path) -> None:
