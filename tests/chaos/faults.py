@@ -56,11 +56,6 @@ FROM_OUTSIDE: dict[tuple[str, str], int] = {
     ("clock", "jump"): 4,
     ("disk", "limit"): 4,
 }
-AGAINST: dict[str, list[Fault]] = {  # what a site without this guard cannot bear
-    "fence": [Fault("worker", "stop")] * 4,
-    "rename": [Fault("checkpoint_drafted", "kill"), Fault("checkpoint_synced", "kill")] * 2,
-    "truncation": [Fault("checkpoint_drafted", "kill")] * 4,
-}
 
 
 def plan(num_faults: int, *, seed: int, per_phase: int = 0) -> list[Fault]:

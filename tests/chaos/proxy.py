@@ -27,9 +27,10 @@ class Proxy:
         self.mode: Mode = "pass"
         self._loop = asyncio.new_event_loop()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = listener.getsockname()[1]
-        starting = asyncio.start_server(self._serve, sock=listener)
+        starting = asyncio.start_server(self._accept, sock=listener)
         self._server = self._loop.run_until_complete(starting)
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
         self._thread.start()
@@ -39,7 +40,9 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._reset)
 
     def close(self) -> None:
-        """Ends all."""
+        """Ends all; once more does nothing."""
+        if self._loop.is_closed():
+            return
         asyncio.run_coroutine_threadsafe(self._end(), self._loop).result(timeout=5.0)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5.0)
@@ -48,10 +51,9 @@ class Proxy:
     async def _end(self) -> None:
         self._server.close()
         self._reset()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
+        for task in self._serving:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     def _reset(self) -> None:
         for writer in list(self._writers):
@@ -59,6 +61,12 @@ class Proxy:
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
             writer.transport.abort()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A task of our own: one that the server makes of a coroutine is reported as an error when it is cancelled."""
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -92,6 +92,7 @@ class Site:
 
     def __init__(self, home: Path, shape: Shape) -> None:
         self.home, self.shape = home, shape
+        self.without = shape.without
         self.failpoints = home / "failpoints"
         self.quick = dict(QUICK if shape.settings is None else shape.settings)
         self.api_port = find_free_port()
@@ -148,6 +149,15 @@ class Site:
         for process in self.processes.values():
             if process.pid is None and not process.is_held_down:
                 process.popen = process.start()
+
+    def change_workers(self, *, without: str) -> None:
+        """Other workers in place of these, with every guard but the one that is named."""
+        self.without = without
+        for process in self.workers():
+            if process.pid is not None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.popen.wait()  # type: ignore[union-attr]
+        self._wait_until_ready()
 
     # --- jobs
 
@@ -244,7 +254,7 @@ class Site:
                 VARIABLE: str(self.failpoints),
                 "CHAOS_TRAINER": self.shape.trainer,
                 "CHAOS_TRAINER_OPTIONS": self.shape.trainer_options,
-                "CHAOS_WITHOUT": self.shape.without,
+                "CHAOS_WITHOUT": self.without,
             }
         )
 

@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--die-with-parent", action="store_true")
-    parser.add_argument("--without", choices=["rename"])
+    parser.add_argument("--without", choices=["lock", "rename"])
     parser.add_argument("--clock", type=float, default=0.0, help="seconds by which the wall clock is wrong")
     options = parser.parse_args(arguments)
     if options.die_with_parent:
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         shift_clock(options.clock)
     should_stop = StopFlag()
     should_stop.listen()
-    lock = take_lock(options.run_dir / "lock")
+    lock = 0 if options.without == "lock" else take_lock(options.run_dir / "lock")
     if lock is None:
         return EXIT_FENCED
     try:

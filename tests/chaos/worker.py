@@ -54,6 +54,7 @@ def _remove(guard: str | None) -> None:
         leases.hold = hold_without_fence
         leases.renew_lease = renew_without_fence
         leases.read_wish = lambda session, job_id, fence: renew_without_fence(session, job_id, fence, lease_s=0.0)
+    elif guard == "directory-fence":
         process._enter = lambda run_dir, fence: None
     elif guard == "truncation":
         metrics.truncate_metrics = keep_all_metrics
@@ -68,6 +69,6 @@ _without = os.environ.get("CHAOS_WITHOUT")
 _remove(_without)
 if os.environ.get("CHAOS_TRAINER") == "chain":
     _options = [f"--{name}" for name in os.environ.get("CHAOS_TRAINER_OPTIONS", "").split()]
-    if _without == "rename":
-        _options.append("--without=rename")
+    if _without in ("lock", "rename"):
+        _options.append(f"--without={_without}")
     process.TRAINER = (sys.executable, str(_TRAINER), *_options)

@@ -1,0 +1,126 @@
+"""The harness with one guard of the product removed: it must see what that guard prevents, and nothing while it stands.
+
+Each guard has a provocation: one job, brought on purpose into the situation that the guard is for. It is done twice on
+the same site, first with every guard in its place, then without this one; all the others stand both times.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import select
+
+from api.lifecycle import TERMINAL, JobState
+from api.store.tables import Job, JobEvent
+from tests.chaos import audit, verdict
+from tests.chaos.faults import Fault, Hand
+from tests.chaos.scenes import wait_until
+from tests.chaos.site import Site
+from tests.chaos.trainer import SLOW_SEED
+
+NUM_STEPS = 20
+NUM_SLOW_STEPS = {"at work": 36, "at the claim": 15}  # the ghost wakes while its successor is at work
+KILLED = "was ended by signal 9"
+Provoke = Callable[[Site, random.Random], str]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """How to bring about what the guard is for, and a word of each breach that shows its absence."""
+
+    provoke: Provoke
+    shows: tuple[str, ...]
+
+
+def suspend_at_work(site: Site, source: random.Random) -> str:
+    """A worker is suspended past its lease while its trainer goes on; it wakes when another has the job."""
+    job_id = site.create_job(num_steps=NUM_SLOW_STEPS["at work"], seed=SLOW_SEED)
+    step = source.randrange(1, 7)
+    wait_until(site, lambda rows: rows[job_id].step >= step)
+    holder = int(str(site.jobs()[job_id].worker).rpartition(":")[2])
+    os.kill(holder, signal.SIGSTOP)
+    try:
+        wait_until(site, lambda rows: _is_at_work(rows[job_id], attempt=2))
+    finally:
+        os.kill(holder, signal.SIGCONT)
+    return job_id
+
+
+def suspend_at_the_claim(site: Site, source: random.Random) -> str:
+    """A worker is suspended right after its claim, and comes to the run directory when another attempt is there."""
+    hand = Hand(site, source)
+    hand.delivered()
+    hand.arm(Fault("claimed", "stop"))
+    job_id = site.create_job(num_steps=NUM_SLOW_STEPS["at the claim"], seed=SLOW_SEED)
+    wait_until(site, lambda rows: bool(hand.delivered()))
+    step = source.randrange(1, 7)
+    wait_until(site, lambda rows: _is_at_work(rows[job_id], attempt=2) and rows[job_id].step >= step)
+    hand.take_back(everything=True)
+    return job_id
+
+
+def kill_while_saving(site: Site, source: random.Random) -> str:
+    """A trainer is killed while it writes a checkpoint: the steps behind the one before are done again."""
+    hand = Hand(site, source)
+    place = source.choice(["checkpoint_drafted", "checkpoint_synced"])
+    hand.arm(Fault(place, f"kill @{source.randrange(1, 7)}"))
+    return site.create_job(num_steps=NUM_STEPS)
+
+
+GUARDS: dict[str, Guard] = {
+    "fence": Guard(suspend_at_work, (" written by ",)),
+    "lock": Guard(suspend_at_work, ("does not follow", "of another lineage")),
+    "directory-fence": Guard(suspend_at_the_claim, (KILLED,)),
+    "rename": Guard(kill_while_saving, ("half-written", "is not whole")),
+    "truncation": Guard(kill_while_saving, ("does not follow",)),
+}
+
+
+def try_with_and_without(site: Site, seed: int, on_finding: Callable[[str], None]) -> list[str]:
+    """Every provocation with all guards, then each guard's without it; what should not have been found, or should."""
+    intact = {GUARDS[guard].provoke: guard for guard in GUARDS}.values()
+    failures = [f"with every guard: {breach}" for guard in intact for breach in provoke(site, guard, seed)]
+    on_finding(f"with every guard: {len(intact)} provocations, {len(failures)} breaches")
+    for guard in GUARDS:
+        site.change_workers(without=guard)
+        found = noticed(guard, provoke(site, guard, seed))
+        on_finding(f"without the {guard}: noticed: {found[0] if found else 'NOTHING'}")
+        failures += [] if found else [f"without the {guard} nothing was noticed"]
+    return failures
+
+
+def provoke(site: Site, guard: str, seed: int) -> list[str]:
+    """What the provocation of this guard broke. The site stands with or without it."""
+    job_id = GUARDS[guard].provoke(site, random.Random(f"{seed} {guard}"))
+    wait_until(site, lambda rows: rows[job_id].state in TERMINAL or any(_ghosts(site, job_id)))
+    found = [breach for breach in verdict.breaches(site, [job_id], [], []) if breach.startswith(job_id)]
+    found += _killed_by_ghosts(site, job_id, guard)
+    if site.jobs()[job_id].state not in TERMINAL:
+        site.client.cancel_job(job_id)  # without its guard it may go on for long
+    return found
+
+
+def noticed(guard: str, breaches: list[str]) -> list[str]:
+    """The breaches that tell of this guard's absence, and not only of a job that ended badly."""
+    return [breach for breach in breaches if any(word in breach for word in GUARDS[guard].shows)]
+
+
+def _is_at_work(job: Job, *, attempt: int) -> bool:
+    return job.fence >= attempt and job.state == JobState.RUNNING
+
+
+def _ghosts(site: Site, job_id: str) -> list[str]:
+    return [breach for breach in audit.ghost_writes(site.database) if breach.startswith(job_id)]
+
+
+def _killed_by_ghosts(site: Site, job_id: str, guard: str) -> list[str]:
+    """Where only workers are suspended, no trainer dies but by the hand of a worker that lost the job."""
+    if GUARDS[guard].provoke is kill_while_saving:
+        return []
+    query = select(JobEvent.message).where(JobEvent.job_id == job_id, JobEvent.message.contains(KILLED))
+    with site.database.transaction() as session:
+        return [f"{job_id}: nobody killed a trainer, and: {message}" for message in session.scalars(query)]
