@@ -50,7 +50,9 @@ def seeds() -> list[bytes]:
     ]
     whole = b"\n".join(rows)
     packed = [gzip.compress(whole), gzip.compress(b"0" * 100_000), zstd(whole), zstd(rows[0]) + zstd(rows[1])]
-    return [*rows, whole, *packed]
+    megabyte = b"\x02\x00\x10 " * 7 + b"\x03\x00\x10 "  # eight blocks, each a space repeated 2^17 times
+    windows = [b"\x28\xb5\x2f\xfd\x00" + bytes([log - 10 << 3]) + megabyte for log in (23, 24, 27)]
+    return [*rows, whole, *packed, *windows]
 
 
 def read_one(content: bytes, path: Path) -> None:
