@@ -1,11 +1,13 @@
 """The settings of a job as fields of a form, read from the config's own definition. Pure: no Streamlit, no HTTP.
 
-A field's sentence, bounds and default are the config's; none is written a second time here.
+A field's sentence, bounds and default are the config's; none is written a second time here. Lists and objects are
+asked for as JSON.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +19,27 @@ from stapo_core.config import Algorithm, Grader, TrainConfig
 from stapo_core.presets import PRESETS
 
 JsonObject = dict[str, Any]
-Kind = Literal["integer", "number", "string", "boolean", "choice"]
+Kind = Literal["integer", "number", "string", "boolean", "choice", "json"]
+_ANSWER = "{{item.answer}}"
+_BEGUN: dict[tuple[str, str], Any] = {
+    ("format", "tags"): ["think", "answer"],
+    ("json_schema", "json_schema"): {"type": "object", "required": ["answer"]},
+    ("multi", "graders"): {
+        "right": {"type": "numeric", "reference": _ANSWER},
+        "short": {"type": "length", "max_length": 200},
+    },
+    ("length", "max_length"): 200,
+    ("multi", "calculate_output"): "0.8 * right + 0.2 * short",
+    ("python", "source"): (
+        "def grade(sample, item):\n    return float(sample['output_text'].strip() == item['answer'])\n"
+    ),
+    ("regex", "pattern"): r"\d+",
+    ("score_model", "model"): "judge",
+    ("score_model", "input"): [
+        {"role": "user", "content": "From 0 to 1, how good is this answer?\n\n{{sample.output_text}}"}
+    ],
+}
+"""What a required field begins with, by variant and field; every other one names the answer of the row."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +54,8 @@ class Setting:
     minimum: float | None = None
     """The least value, or the bound that it must lie above; the service tells which."""
     maximum: float | None = None
+    is_required: bool = False
+    """Its default is only what a form begins with."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +67,11 @@ class Variant:
     settings: tuple[Setting, ...]
     is_optional: bool = False
     """A group that may be left out altogether."""
+
+    @property
+    def required(self) -> set[str]:
+        """The fields that a request must name, the choices among them, which have no empty value."""
+        return {each.name for each in self.settings if each.is_required or each.choices}
 
 
 @cache
@@ -61,8 +90,7 @@ def graders() -> dict[str, Variant]:
 def sections() -> dict[str, Variant]:
     """The groups of training settings beside the algorithm; the key "" holds those without a group."""
     schema = TrainConfig.model_json_schema()
-    loose = [setting for setting in _settings(schema) if setting.name != "algorithm"]
-    groups = {"": Variant("", "", tuple(loose))}
+    groups = {"": Variant("", "", _settings(schema))}
     for name, field in schema["properties"].items():
         kind = _kinds(field)[0]
         if "$ref" in kind:
@@ -86,13 +114,33 @@ def changed(values: Mapping[str, Any], variant: Variant) -> JsonObject:
     return {each.name: values[each.name] for each in variant.settings if values.get(each.name) != each.default}
 
 
+def said(values: Mapping[str, Any], variant: Variant) -> JsonObject:
+    """What was changed, and what must be named in any case."""
+    return changed(values, variant) | {name: values[name] for name in variant.required}
+
+
+def parsed(text: str) -> Any:
+    """The value of a field that is written as JSON; None for no text. Raises ValueError with line and column."""
+    return json.loads(text) if text.strip() else None
+
+
+def written(value: Any) -> str:
+    """A value as such a field shows it."""
+    return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+
+
 def job_body(
-    *, model: str, files: Mapping[str, str | None], grader: JsonObject, config: JsonObject, name: str = ""
+    *,
+    model: str,
+    files: Mapping[str, str | None],
+    grader: JsonObject,
+    config: JsonObject,
+    name: str = "",
+    seed: int | None = None,
 ) -> JsonObject:
-    """The request that creates a job; `files` are ids by their field's name, and those that are None are left out."""
-    body: JsonObject = {"model": model, **{param: file for param, file in files.items() if file}}
-    if name:
-        body["suffix"] = name
+    """The request that creates a job; `files` are ids by their field's name, and what is None is left out."""
+    told = {"model": model, **files, "suffix": name or None, "seed": seed}
+    body = {param: value for param, value in told.items() if value is not None}
     return body | {"method": {"type": "reinforcement", "reinforcement": {"grader": grader, "config": config}}}
 
 
@@ -121,17 +169,19 @@ def as_python(body: JsonObject, api_url: str) -> str:
 
 
 _SCALARS = frozenset({"integer", "number", "string", "boolean"})
+_WRITTEN = frozenset({"array", "object"})
 
 
 def _variants(schema: JsonObject, tag: str) -> dict[str, Variant]:
-    """Those whose required fields a form can ask for."""
+    """Every variant by its name; of its fields its own come first, and those that most variants have last."""
+    definitions = {name: _resolve(ref, schema) for name, ref in schema["discriminator"]["mapping"].items()}
+    counts = Counter(field for definition in definitions.values() for field in definition["properties"])
+    common = {field for field, count in counts.items() if count > len(definitions) / 2}
     variants = {}
-    for name, reference in schema["discriminator"]["mapping"].items():
-        definition = _resolve(reference, schema)
-        settings = _settings(definition)
-        if {*definition.get("required", [])} <= {tag, *(setting.name for setting in settings)}:
-            shown = tuple(each for each in settings if each.name not in (tag, "name"))
-            variants[name] = Variant(name, definition.get("description", ""), shown)
+    for name, definition in definitions.items():
+        shown = [each for each in _settings(definition, name) if each.name not in (tag, "name")]
+        shown.sort(key=lambda each: each.name in common and not each.is_required)
+        variants[name] = Variant(name, definition.get("description", ""), tuple(shown))
     return variants
 
 
@@ -140,12 +190,12 @@ def _resolve(reference: str, schema: JsonObject) -> JsonObject:
     return definition
 
 
-def _settings(definition: JsonObject) -> tuple[Setting, ...]:
-    """The fields that hold one plain value; lists and groups are not asked for and keep their defaults."""
+def _settings(definition: JsonObject, variant: str = "") -> tuple[Setting, ...]:
+    """The fields that hold one value, a list or an object; groups with fields of their own keep their defaults."""
     required = definition.get("required", [])
     fields = definition["properties"].items()
-    plain = [(name, field) for name, field in fields if _kinds(field)[0].get("type") in _SCALARS]
-    return tuple(_setting(name, field, is_required=name in required) for name, field in plain)
+    shown = [(name, field) for name, field in fields if _kinds(field)[0].get("type") in _SCALARS | _WRITTEN]
+    return tuple(_setting(name, field, variant, is_required=name in required) for name, field in shown)
 
 
 def _kinds(field: JsonObject) -> list[JsonObject]:
@@ -153,15 +203,17 @@ def _kinds(field: JsonObject) -> list[JsonObject]:
     return [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
 
 
-def _setting(name: str, field: JsonObject, *, is_required: bool) -> Setting:
+def _setting(name: str, field: JsonObject, variant: str, *, is_required: bool) -> Setting:
     kind = _kinds(field)[0]
     choices = tuple(str(choice) for choice in kind.get("enum", []))
+    begun = choices[0] if choices else _BEGUN.get((variant, name), _ANSWER)
     return Setting(
         name=name,
-        kind="choice" if choices else kind["type"],
-        default=choices[0] if is_required and choices else field.get("default"),
+        kind="choice" if choices else "json" if kind["type"] in _WRITTEN else kind["type"],
+        default=begun if is_required else field.get("default"),
         help=field.get("description", ""),
         choices=choices,
         minimum=kind.get("minimum", kind.get("exclusiveMinimum")),
         maximum=kind.get("maximum", kind.get("exclusiveMaximum")),
+        is_required=is_required,
     )

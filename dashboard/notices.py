@@ -25,3 +25,12 @@ def no_answer(error: ApiError | ApiUnreachable, *, since: float | None) -> None:
 def not_found(reason: str) -> None:
     """What stands where something was asked for that is not there."""
     st.info(formats.plain(reason), icon=":material/search_off:")
+
+
+def refused(error: ApiError | ApiUnreachable) -> None:
+    """The refusal with every fault by its place in the request."""
+    if isinstance(error, ApiUnreachable) or not error.errors:
+        no_answer(error, since=None)
+        return
+    faults = [f"- `{fault.get('pointer', '')}` {formats.plain(fault.get('detail', ''))}" for fault in error.errors]
+    st.error("\n".join([formats.plain(error.message), "", *faults]), icon=":material/block:")

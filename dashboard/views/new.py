@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
-from client.objects import FileObject
-from dashboard import formats, forms, notices, previews, probing, service
+from dashboard import formats, forms, notices, previews, probing, problems, service
 from dashboard.forms import Setting, Variant
 
 JsonObject = dict[str, Any]
-_PREVIEW_ROWS = 3
 _COLUMNS = 3
-_ANSWER = "{{item.answer}}"
 _LEFT_OPEN = "not set"
 
 
@@ -42,62 +37,15 @@ def page() -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             model = st.selectbox("Base model", models, key="model", width=320)
             name = st.text_input("Name", key="name", placeholder="letters, digits, - and _", max_chars=64, width=320)
+            seed = st.number_input(
+                "Seed", 0, 2**31 - 1, None, placeholder="chosen by the service", key="seed", width=220
+            )
     with st.container(border=True):
         st.subheader("Problems")
-        left, right = st.columns(2)
-        with left:
-            training = _file("Training problems", "training", uploaded)
-        with right:
-            validation = _file("Validation problems (optional)", "validation", uploaded)
-        if training is not None:
-            with left:
-                previews.file_report(training, against=validation)
-        if validation is not None:
-            with right:
-                previews.file_report(validation)
+        files = problems.choose(uploaded)
     grader, config = _reward(), _method()
-    files = {"training_file": training, "validation_file": validation}
-    body = forms.job_body(model=model, files=files, grader=grader, config=config, name=name)
-    _submit(body, is_ready=training is not None)
-
-
-# --- problems -----------------------------------------------------------------------------------------------------
-
-
-def _file(label: str, key: str, uploaded: list[FileObject]) -> str | None:
-    """The id of a file that was uploaded now or before, None while there is none."""
-    fresh = st.file_uploader(label, type=["jsonl"], key=f"{key}_upload", help='One {"prompt": …, "answer": …} a line.')
-    if fresh is not None:
-        return _upload(fresh.file_id, fresh.name, fresh.getvalue())
-    names = {file["id"]: f"{file['filename']} ({formats.size(file['bytes'])})" for file in uploaded}
-    chosen: str | None = st.selectbox(
-        "or one that was uploaded before",
-        list(names),
-        index=None,
-        format_func=lambda file: names.get(file, file),
-        key=f"{key}_file",
-    )
-    return chosen
-
-
-def _upload(upload_id: str, name: str, content: bytes) -> str | None:
-    """Hands a file to the API, once however often the page reruns."""
-    known: dict[str, FileObject] = st.session_state.setdefault("uploads", {})
-    if upload_id not in known:
-        try:
-            with tempfile.TemporaryDirectory() as folder, service.api() as client:
-                path = Path(folder) / Path(name).name
-                path.write_bytes(content)
-                known[upload_id] = client.upload_file(path)
-        except (ApiUnreachable, ApiError) as error:
-            _refused(error)
-            return None
-    file = known[upload_id]
-    st.caption(f"{formats.size(file['bytes'])} · sha256 {file['sha256'][:16]}…")
-    st.code(
-        "\n".join(line[:160] for line in content.decode("utf-8", "replace").splitlines()[:_PREVIEW_ROWS]), language=None
-    )
-    return str(file["id"])
+    body = forms.job_body(model=model, files=files, grader=grader, config=config, name=name, seed=seed)
+    _submit(body, is_ready=files["training_file"] is not None)
 
 
 # --- reward and method --------------------------------------------------------------------------------------------
@@ -107,11 +55,10 @@ def _reward() -> JsonObject:
     with st.container(border=True):
         st.subheader("Reward")
         known = forms.graders()
-        chosen = known[st.selectbox("Grader", list(known), index=list(known).index("numeric"), key="grader", width=320)]
+        st.session_state.setdefault("grader", "numeric")
+        chosen = known[st.selectbox("Grader", list(known), key="grader", width=320)]
         st.caption(formats.plain(chosen.help))
-        values = _fields(chosen, "grader", {})
-        required = {each.name: values[each.name] for each in chosen.settings if each.default is None or each.choices}
-        return {"type": chosen.name, **forms.changed(values, chosen), **required}
+        return {"type": chosen.name, **forms.said(_fields(chosen, "grader", {}), chosen)}
 
 
 def _method() -> JsonObject:
@@ -177,13 +124,26 @@ def _field(setting: Setting, key: str) -> Any:
         return st.selectbox(_label(setting), setting.choices, index=setting.choices.index(setting.default), **common)
     if setting.kind == "boolean":
         return st.checkbox(_label(setting), value=bool(setting.default), **common)
+    if setting.kind == "json":
+        return _written(setting, common)
     if setting.kind == "string":
-        return st.text_input(_label(setting), value=setting.default or _ANSWER, **common)
+        ask = st.text_area if "\n" in (setting.default or "") else st.text_input
+        return ask(_label(setting), value=setting.default or "", **common)
     return _whole(setting, common) if setting.kind == "integer" else _real(setting, common)
 
 
 def _label(setting: Setting) -> str:
     return f"`{setting.name}`"  # the field's own name, as a job file and the API have it
+
+
+def _written(setting: Setting, common: JsonObject) -> Any:
+    """A list or an object, written as JSON; what is none is sent as it stands, and refused by its field."""
+    text = st.text_area(_label(setting), value=forms.written(setting.default), height=130, **common)
+    try:
+        return forms.parsed(text)
+    except ValueError as error:
+        st.error(f"`{setting.name}` is no JSON: {formats.plain(str(error))}", icon=":material/data_object:")
+        return text
 
 
 def _whole(setting: Setting, common: JsonObject) -> int | None:
@@ -242,7 +202,7 @@ def _create(body: JsonObject) -> None:
         with service.api() as client:
             job = client.create_job(body)
     except (ApiUnreachable, ApiError) as error:
-        _refused(error)
+        notices.refused(error)
     else:
         st.switch_page("views/run.py", query_params={"run": job["id"]})
 
@@ -252,23 +212,14 @@ def _try(body: JsonObject) -> None:
         with service.api() as client:
             st.session_state["preview"] = (body, client.preview_job(body))
     except (ApiUnreachable, ApiError) as error:
-        _refused(error)
+        notices.refused(error)
 
 
 def _probe(body: JsonObject) -> None:
     try:
         probing.ask(body)
     except (ApiUnreachable, ApiError) as error:
-        _refused(error)
-
-
-def _refused(error: ApiError | ApiUnreachable) -> None:
-    """The refusal with every fault by its place in the request."""
-    if isinstance(error, ApiUnreachable) or not error.errors:
-        notices.no_answer(error, since=None)
-        return
-    faults = [f"- `{fault.get('pointer', '')}` {formats.plain(fault.get('detail', ''))}" for fault in error.errors]
-    st.error("\n".join([formats.plain(error.message), "", *faults]), icon=":material/block:")
+        notices.refused(error)
 
 
 page()

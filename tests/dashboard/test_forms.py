@@ -28,6 +28,32 @@ def test_settings_stand_in_the_groups_of_the_config() -> None:
     assert [name for name, section in sections.items() if section.is_optional] == ["lora"]
 
 
+@pytest.mark.parametrize("name", sorted(forms.graders()))
+def test_every_grader_is_offered_and_begins_with_fields_that_the_config_takes(name: str) -> None:
+    variant = forms.graders()[name]
+    values = {setting.name: setting.default for setting in variant.settings}
+
+    assert set(forms.graders()) == set(TypeAdapter(Grader).json_schema()["discriminator"]["mapping"])
+    TypeAdapter[Grader](Grader).validate_python({"type": name} | forms.said(values, variant))
+
+
+def test_a_variant_s_own_fields_stand_before_those_of_all() -> None:
+    names = [setting.name for setting in forms.algorithms()["stapo"].settings]
+
+    assert names[:3] == ["tau_p", "entropy_scope", "entropy_quantile"]
+    assert forms.graders()["numeric"].settings[0].name == "reference"
+
+
+def test_lists_and_objects_are_written_as_json() -> None:
+    tags = forms.graders()["format"].settings[0]
+
+    assert (tags.name, tags.kind) == ("tags", "json")
+    assert forms.parsed(forms.written(tags.default)) == ["think", "answer"]
+    assert forms.parsed(" ") is None
+    with pytest.raises(ValueError, match="line 1 column 2"):
+        forms.parsed("[a]")
+
+
 @pytest.mark.parametrize("name", sorted(forms.algorithms()))
 def test_an_algorithm_left_alone_is_the_config_s_own_default(name: str) -> None:
     variant = forms.algorithms()[name]
@@ -64,11 +90,13 @@ def test_a_request_leaves_absent_files_out_and_is_valid() -> None:
         files={"training_file": "file-1", "validation_file": None},
         grader={"type": "numeric", "reference": "{{item.answer}}"},
         config={"algorithm": {"kind": "stapo"}, "num_steps": 5},
+        seed=0,
     )
 
     assert body == {
         "model": "tiny",
         "training_file": "file-1",
+        "seed": 0,
         "method": {
             "type": "reinforcement",
             "reinforcement": {

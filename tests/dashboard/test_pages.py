@@ -233,6 +233,51 @@ def test_a_form_that_is_refused_says_which_field_and_keeps_what_was_written(feed
     assert app.number_input(key="train_batch_num_minibatches").value == 7
 
 
+def test_problems_that_are_made_on_the_spot_are_chosen_with_their_own_scorer(feed: Feed) -> None:
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=60).switch_page(str(Path("views") / "new.py")).run()
+
+    app.selectbox(key="training_task").select("leg_counting")
+    app.number_input(key="training_size").set_value(40)
+    app.number_input(key="training_seed").set_value(5)
+    app.button(key="training_use").click().run()
+    app.number_input(key="train_batch_num_prompts").set_value(4).run()
+    app.number_input(key="seed").set_value(3).run()
+    assert "40 rows" in texts(app)
+    app.button(key="submit").click().run()
+
+    assert not app.exception
+    job = feed.client.list_jobs()["data"][0]
+    feed.client.cancel_job(job["id"])
+    assert job["method"]["reinforcement"]["grader"]["type"] == "reasoning_gym"
+    assert (job["num_steps"], job["seed"]) == (10, 3)  # 40 problems by 4 a step
+    sent = {file["id"]: file["filename"] for file in feed.client.list_files()["data"]}
+    assert sent[job["training_file"]] == "leg_counting-5.jsonl"
+
+
+def test_a_grader_of_several_is_written_as_json_and_what_is_none_is_said_at_its_field(
+    feed: Feed, tmp_path: Path
+) -> None:
+    problems = tmp_path / "sums.jsonl"
+    problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
+    file_id = feed.client.upload_file(problems)["id"]
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+    app.selectbox(key="training_file").select(file_id).run()
+    app.number_input(key="train_batch_num_prompts").set_value(4).run()
+    app.selectbox(key="grader").select("multi").run()
+
+    app.text_area(key="grader_multi_graders").input('{"right": {"type": "math", ').run()
+    assert "graders` is no JSON" in app.error[0].value
+    graders = {"right": {"type": "math", "reference": "{{item.answer}}"}}
+    app.text_area(key="grader_multi_graders").input(json.dumps(graders)).run()
+    app.text_input(key="grader_multi_calculate_output").input("right ^ 2").run()
+    app.button(key="dry_run").click().run()
+
+    assert not app.error
+    _, preview = app.session_state["preview"]
+    assert preview["method"]["reinforcement"]["grader"]["graders"]["right"]["type"] == "math"
+    assert preview["method"]["reinforcement"]["grader"]["calculate_output"] == "right ^ 2"
+
+
 def test_runs_are_compared_as_the_address_says(feed: Feed) -> None:
     first, second = feed.begin("left"), feed.begin("right", algorithm="grpo")
     first.take_steps(4)
