@@ -92,6 +92,8 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         headers["Allow"] = ", ".join(sorted(_methods_here(request)))
         detail = f"This path knows no {request.method}; it knows {headers['Allow']}."
+    elif error.status_code == HTTPStatus.NOT_FOUND:  # of the router; what a route does not find it says itself
+        detail = "There is nothing at this path; GET /openapi.json lists every operation."
     return problem_response(request, _plain_error(error.status_code, detail), headers)
 
 

@@ -37,6 +37,13 @@ def test_every_refusal_is_a_problem_with_the_dialects_member(
     assert answer.headers["x-should-retry"] == "false"
 
 
+def test_a_path_that_is_none_says_where_all_of_them_stand(service: Service) -> None:
+    told = service.client.get("/v1/nowhere").json()["detail"]
+
+    assert "GET /openapi.json" in told
+    assert "/v1/files" in service.client.get("/openapi.json").json()["paths"]
+
+
 def test_a_body_that_is_no_json_says_where(service: Service) -> None:
     headers = {"Content-Type": "application/json"}
     answer = service.client.post("/v1/fine_tuning/jobs", content=b'{"model": }', headers=headers)
