@@ -18,6 +18,7 @@ from api.grading import GraderDesk
 from api.instruments import Instruments, Meter
 from api.keyring import Keyring
 from api.masking import install_masking
+from api.pace import settle
 from api.problems import RESPONSES, install_problems
 from api.rates import Rates
 from api.relay import Relay
@@ -70,6 +71,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     app.state.relay = relay
     dispatcher.start()
     running = [asyncio.create_task(each.run()) for each in (streams, relay)]
+    settle()
     yield
     for each in running:
         while not each.done():  # a cancellation that meets a library's own timeout may be lost in it

@@ -12,6 +12,7 @@ from api import admission
 from api.deps import DatabaseDep, DispatcherDep, IdempotencyKeyDep, SettingsDep, WriterDep
 from api.errors import PreconditionFailed
 from api.facts import etag_of, portray_job
+from api.pace import slow
 from api.schemas import ForkCreate, JobObject, JobPatch, Problem
 from api.store import idempotency, jobs, usage
 from api.store.idempotency import Answer
@@ -51,6 +52,7 @@ def update_job(
 
 
 @router.post("/{job_id}/fork", summary="Begin a new job from a checkpoint", status_code=HTTPStatus.CREATED)
+@slow
 def fork_job(
     job_id: str,
     body: ForkCreate,

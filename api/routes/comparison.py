@@ -12,6 +12,7 @@ from fastapi.responses import StreamingResponse
 
 from api.deps import DatabaseDep, ReaderDep, ViewerDep, admit
 from api.lifecycle import JobState
+from api.pace import slow
 from api.schemas import Comparison, JobSeries, MetricsPoint
 from api.store import jobs, metrics
 from api.store.metrics import Kind, MetricsFilter
@@ -45,6 +46,7 @@ def download_job_metrics(
 
 
 @router.get("/metrics/compare", summary="Compare the metrics of several jobs")
+@slow
 def compare_metrics(
     caller: ReaderDep,
     database: DatabaseDep,

@@ -25,6 +25,7 @@ from api.deps import (
     WriterDep,
 )
 from api.errors import TooLarge, Unprocessable
+from api.pace import slow
 from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
 from api.store import files, idempotency, usage
 from api.store.idempotency import Answer
@@ -38,6 +39,7 @@ CHUNK = 2**20
 
 
 @router.post("", summary="Upload a file")
+@slow
 def create_file(
     file: UploadFile,
     purpose: Annotated[Literal["fine-tune"], Form(description="What the file is for.")],
@@ -129,6 +131,7 @@ def retrieve_file_content(
 
 
 @router.get("/{file_id}/validation", summary="Check a file before a job")
+@slow
 def validate_file(
     file_id: str,
     caller: ReaderDep,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -12,6 +12,7 @@ from api import asking, grading, planning, probing
 from api.asking import Ask, Asker, Reply
 from api.deps import DatabaseDep, GraderDeskDep, RelayDep, SettingsDep, WriterDep
 from api.errors import Unavailable
+from api.pace import run_slow, slow
 from api.schemas import (
     GraderErrors,
     GraderProbe,
@@ -37,6 +38,7 @@ def validate_grader(body: GraderValidate, caller: WriterDep, settings: SettingsD
 
 
 @router.post("/run", summary="Try a grader on one response")
+@slow
 def run_grader(body: GraderRun, caller: WriterDep, desk: GraderDeskDep) -> GraderRunResult:
     """The reward that a response to `item` would get."""
     outcome = desk.run(body.grader, body.item, body.model_sample)
@@ -70,11 +72,11 @@ async def probe_grader(
     The first probe of a model takes seconds longer, since the model is loaded.
     """
     asker = Asker(caller, database, relay, settings)
-    rows = await asyncio.to_thread(_choose_rows, body, asker)
+    rows = await run_slow(partial(_choose_rows, body, asker))
     reply = await _draw(body, rows, request, asker)
     texts = [response["text"] for response in reply.responses]
     items = [row for row in rows for _ in range(body.num_samples)]
-    verdicts = await asyncio.to_thread(desk.judge, body.grader, list(zip(items, texts, strict=True)))
+    verdicts = await run_slow(partial(desk.judge, body.grader, list(zip(items, texts, strict=True))))
     return probing.describe(body, rows, texts, verdicts)
 
 

@@ -18,8 +18,8 @@ router = APIRouter(tags=["Health"])
 
 
 @router.get("/healthz", summary="The process is up", response_model_exclude_none=True)
-def check_health() -> Health:
-    """Answers without asking anything else."""
+async def check_health() -> Health:
+    """Answers without asking anything else, a thread included."""
     return Health()
 
 

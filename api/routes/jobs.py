@@ -25,6 +25,7 @@ from api.deps import (
     admit,
 )
 from api.facts import etag_of, portray_job, portray_jobs
+from api.pace import slow
 from api.schemas import JobCreate, JobEventObject, JobObject, JobPreview, ListOf, StreamTicket, epoch
 from api.store import events, idempotency, jobs, keys, usage
 from api.store.idempotency import Answer
@@ -49,6 +50,7 @@ Status = Literal["validating_files", "queued", "running", "paused", "succeeded",
     status_code=HTTPStatus.CREATED,
     responses={200: {"model": JobPreview, "description": "A dry run: nothing was queued"}},
 )
+@slow
 def create_job(
     body: JobCreate,
     response: Response,

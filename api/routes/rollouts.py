@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from api import density, inspection
 from api.deps import After, DatabaseDep, Limit, SettingsDep, ViewerDep, WriterDep, admit
 from api.inspection import MaskedSort
+from api.pace import slow
 from api.schemas import ListOf, MaskedTokens, MaskSimulation, RolloutDetail, RolloutObject, RolloutPatch, TokenQuadrants
 from api.simulation import Scope
 from api.store import jobs, rollouts
@@ -55,6 +56,7 @@ def list_rollouts(
 
 
 @router.get("/rollouts/{rollout_id}", summary="Read a recorded response token by token")
+@slow
 def retrieve_rollout(
     job_id: str, rollout_id: str, viewer: ViewerDep, database: DatabaseDep, settings: SettingsDep
 ) -> RolloutDetail:
@@ -78,6 +80,7 @@ def update_rollout(
 
 
 @router.get("/masked-tokens", summary="List the silenced tokens of a step")
+@slow
 def list_masked_tokens(
     job_id: str,
     viewer: ViewerDep,
@@ -98,6 +101,7 @@ def list_masked_tokens(
 
 
 @router.get("/mask-simulation", summary="Ask what other thresholds would have silenced")
+@slow
 def simulate_mask(
     job_id: str,
     viewer: ViewerDep,
@@ -132,6 +136,7 @@ def simulate_mask(
 
 
 @router.get("/quadrants", summary="Count a step's tokens by probability and entropy")
+@slow
 def count_quadrants(
     job_id: str, viewer: ViewerDep, database: DatabaseDep, settings: SettingsDep, step: Step = None
 ) -> TokenQuadrants:

@@ -1,0 +1,109 @@
+"""One process stays even: what is slow waits in a line of its own, few threads run, and old objects are set aside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import anyio
+from anyio import to_thread
+
+from api.pace import NUM_QUICK, NUM_SLOW, run_slow, settle
+from tests.api.conftest import Service
+
+RUN = {
+    "grader": {"type": "string_check", "name": "same", "input": "a", "reference": "a", "operation": "eq"},
+    "model_sample": "a",
+}
+
+
+class Crowd:
+    """Counts who is in at a time; whoever comes in stays until told to go."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+        self.may_go = threading.Event()
+        self._lock = threading.Lock()
+
+    def enter(self) -> None:
+        with self._lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+        assert self.may_go.wait(60.0)
+        with self._lock:
+            self.inside -= 1
+
+
+def test_requests_that_wait_for_a_grader_hold_up_no_request_of_another_kind(service: Service) -> None:
+    desk = service.client.app.state.grader_desk  # type: ignore[attr-defined]  # the application under test
+    with ThreadPoolExecutor(2 * NUM_SLOW) as callers:
+        with desk._place(), desk._place():
+            waiting = [
+                callers.submit(service.client.post, "/v1/fine_tuning/alpha/graders/run", json=RUN)
+                for _ in range(NUM_SLOW + NUM_QUICK)
+            ]
+            time.sleep(1.0)  # they have arrived
+            assert service.client.get("/v1/fine_tuning/jobs").status_code == 200
+            assert not any(answer.done() for answer in waiting)
+        assert {answer.result().status_code for answer in waiting} == {200}
+
+
+def test_few_requests_are_at_work_at_a_time_and_the_slow_ones_are_counted_apart() -> None:
+    quick, slow = Crowd(), Crowd()
+
+    async def come() -> None:
+        settle()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(3 * NUM_SLOW):
+                tasks.start_soon(to_thread.run_sync, quick.enter)
+                tasks.start_soon(run_slow, slow.enter)
+            with anyio.fail_after(60.0):
+                while (quick.inside, slow.inside) != (NUM_QUICK, NUM_SLOW):
+                    await anyio.sleep(0.01)
+            await anyio.sleep(0.2)  # whoever else could come in has come
+            quick.may_go.set()
+            slow.may_go.set()
+
+    anyio.run(come)
+    assert (quick.most, slow.most) == (NUM_QUICK, NUM_SLOW)
+
+
+def test_what_slow_work_raises_is_raised_where_it_was_asked_for() -> None:
+    def fail(why: str) -> None:
+        raise ValueError(why)
+
+    async def ask(work: Callable[[], None]) -> str:
+        try:
+            await run_slow(work)
+        except ValueError as error:
+            return str(error)
+        return "nothing"
+
+    assert anyio.run(ask, partial(fail, "no room")) == "no room"
+
+
+def test_what_is_loaded_by_the_start_is_not_looked_through_for_garbage_again() -> None:
+    program = """
+import gc
+import anyio
+import api.main
+from api.pace import settle
+
+async def start():
+    gc.collect()
+    before = len(gc.get_objects())
+    settle()
+    print(before, len(gc.get_objects()), gc.get_threshold()[0])
+
+anyio.run(start)
+"""
+    told = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True, text=True).stdout
+    before, after, threshold = map(int, told.split())
+    assert before > 100_000
+    assert after < before / 20
+    assert threshold == 10_000
