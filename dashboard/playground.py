@@ -1,4 +1,4 @@
-"""Answers of several models to one prompt, shaped for side by side. Pure: no Streamlit, no HTTP."""
+"""Answers of several models to one prompt, whole or growing, shaped for side by side. Pure: no Streamlit, no HTTP."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from dashboard import formats
 JsonObject = Mapping[str, Any]
 ALTERNATIVES = 5
 MAX_MODELS = 4
+_CURSOR = "▍"
+_COLUMNS = ("text_offset", "token_logprobs", "tokens", "top_logprobs")
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,29 @@ class Question:
         }
         return asked | ({"logprobs": ALTERNATIVES} if self.wants_probabilities else {})
 
+    def blank(self) -> list[JsonObject]:
+        """The answers before their first piece."""
+        return [
+            {
+                "index": index,
+                "text": "",
+                "finish_reason": None,
+                "logprobs": {name: [] for name in _COLUMNS} if self.wants_probabilities else None,
+            }
+            for index in range(self.num_answers)
+        ]
+
+
+def grown(choice: JsonObject, piece: JsonObject) -> JsonObject:
+    """An answer and the next piece of its stream; with the last one it is what the whole answer would have been."""
+    told, more = choice["logprobs"], piece["logprobs"]
+    return {
+        **choice,
+        "text": choice["text"] + piece["text"],
+        "finish_reason": piece["finish_reason"],
+        "logprobs": {name: told[name] + more[name] for name in _COLUMNS} if more else told,
+    }
+
 
 def model_names(
     models: Sequence[JsonObject], job: JsonObject | None, saved: Sequence[JsonObject], named: Sequence[str]
@@ -58,31 +83,37 @@ def usual_models(names: Mapping[str, str], job: JsonObject | None, saved: Sequen
     return [name for name in [job["model"], *newest] if name in names]
 
 
-def answer(choice: JsonObject) -> JsonObject:
-    """One answer as the component takes it: its text, and where probabilities were asked for, its tokens as columns."""
-    told = choice.get("logprobs")
-    if not told:
-        return {"text": choice["text"], "finish": choice["finish_reason"], "tokens": None}
-    return {
-        "text": choice["text"],
-        "finish": choice["finish_reason"],
-        "tokens": {
-            "text": told["tokens"],
-            "p": [math.exp(value) for value in told["token_logprobs"]],
-            "likely": [
-                [[token, math.exp(value)] for token, value in sorted(top.items(), key=lambda pair: -pair[1])]
-                for top in told["top_logprobs"]
-            ],
-        },
+def answer(choice: JsonObject, *, is_growing: bool, note: str = "") -> JsonObject:
+    """One answer as the component takes it: its text, and where probabilities were asked for, its tokens as columns.
+
+    What else was likely comes once nothing more is drawn: it is most of the bytes, and is read at rest. `note` stands
+    where an answer that has not begun will be.
+    """
+    tail = _CURSOR if is_growing else ""
+    told = choice["logprobs"]
+    columns = told and {
+        "text": told["tokens"],
+        "p": [math.exp(value) for value in told["token_logprobs"]],
+        "likely": [] if is_growing else [_likely(top) for top in told["top_logprobs"]],
     }
+    return {"text": choice["text"], "tail": tail if choice["text"] else note or tail, "tokens": columns}
 
 
-def words(choice: JsonObject) -> str:
-    """`12 tokens · mean p 0.81`, or how the answer ended where no probabilities were asked for."""
-    cut = "cut at the limit" if choice["finish_reason"] == "length" else "ended by itself"
-    told = choice.get("logprobs")
+def words(choice: JsonObject, *, is_growing: bool) -> str:
+    """`12 tokens · 0.81 per token`, where probabilities were asked for, and how the answer ended."""
+    if is_growing:
+        return "being drawn"
+    ends = {"length": "cut at the limit", "stop": "ended by itself", None: "stopped before its end"}
+    end = ends[choice["finish_reason"]]
+    told = choice["logprobs"]
     if not told or not told["token_logprobs"]:
-        return cut
+        return end
     logprobs = told["token_logprobs"]
     mean = math.exp(math.fsum(logprobs) / len(logprobs))
-    return f"{len(logprobs):,} tokens · {formats.number(mean)} per token (geometric mean) · {cut}"
+    count = f"{len(logprobs):,} token{'s' if len(logprobs) > 1 else ''}"
+    return f"{count} · {formats.number(mean)} per token (geometric mean) · {end}"
+
+
+def _likely(top: Mapping[str, float]) -> list[list[Any]]:
+    """Tokens with their probabilities, the likeliest first."""
+    return [[token, math.exp(value)] for token, value in sorted(top.items(), key=lambda pair: -pair[1])]

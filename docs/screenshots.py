@@ -86,7 +86,7 @@ def _scroll(page: Page, target: Any) -> None:
 
 def _ask(page: Page) -> None:
     page.get_by_role("button", name="Ask", exact=True).click()
-    page.locator(".sampled .strip").nth(1).wait_for(timeout=120_000)
+    page.locator(".sampled .panel").nth(1).locator("li").first.wait_for(timeout=120_000)  # told once an answer is whole
 
 
 def take(browser: Browser, url: str, target: Path, scheme: str, shot: Shot) -> None:

@@ -1,24 +1,23 @@
 """One prompt, several models side by side: the base model, fine-tuned ones, checkpoints of a run.
 
-Run, models, prompt and how to draw are named in the URL; an answer is drawn only when the reader asks.
+Run, models, prompt and how to draw are named in the URL; an answer is drawn only when the reader asks, and is seen to
+grow.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
-from client.objects import CompletionObject
 from dashboard import formats, notices, playground, service, step_choice
 from dashboard.components.tokens import sampled_answer
+from dashboard.drawing import Drawing, Reply
 from dashboard.playground import Question
 
-JsonObject = dict[str, Any]
-Reply = CompletionObject | ApiError | ApiUnreachable
 _LIMIT = 100
+_PACE_S = 0.25
+_SOON_S = 1.0
+_COLD = "Waiting for the first token. A model that was not asked for a while is loaded first, which takes seconds."
 
 
 def page() -> None:
@@ -45,17 +44,15 @@ def page() -> None:
     if models != named:
         st.query_params["models"] = models
     question = _question()
-    is_ready = bool(models and question.prompt)
-    if st.button("Ask", type="primary", icon=":material/send:", disabled=not is_ready, key="ask"):
-        with st.spinner("Drawing answers; a model that was not asked for a while is loaded first."):
-            st.session_state["answers"] = question, _ask(models, question)
-    asked, replies = st.session_state.get("answers", (None, {}))
-    if asked is None:
+    drawing = _asked(question, models)
+    if drawing is None:
         st.caption("Choose models, write a prompt, ask. The first answer of a model takes seconds longer.")
         return
-    if asked != question or list(replies) != models:
-        st.caption(":material/history: These answers are to what was asked before the last change.")
-    _answers(replies, names)
+    notice = st.empty()
+    if drawing.question != question or list(drawing.replies) != models:
+        notice.caption(":material/history: These answers are to what was asked before the last change.")
+    is_live = drawing.look()
+    st.fragment(_answers, run_every=_PACE_S if is_live else None)(drawing, names, is_live=is_live)
 
 
 # --- the question -------------------------------------------------------------------------------------------------
@@ -97,33 +94,46 @@ def _question() -> Question:
     return Question(prompt, temperature, max_tokens, num_answers, seed, wants)
 
 
-def _ask(models: list[str], question: Question) -> dict[str, Reply]:
-    with ThreadPoolExecutor(playground.MAX_MODELS) as pool:
-        return dict(zip(models, pool.map(lambda model: _reply(question.body(model)), models), strict=True))
-
-
-def _reply(body: JsonObject) -> Reply:
-    try:
-        with service.api() as client:
-            return client.complete(body)
-    except (ApiError, ApiUnreachable) as error:
-        return error
+def _asked(question: Question, models: list[str]) -> Drawing | None:
+    """The answers that were asked for last: now, where the reader has just asked."""
+    drawing: Drawing | None = st.session_state.get("drawing")
+    button = st.empty()
+    if drawing is None or not drawing.look():
+        is_ready = bool(models and question.prompt)
+        if button.button("Ask", type="primary", icon=":material/send:", disabled=not is_ready, key="ask"):
+            drawing = st.session_state["drawing"] = Drawing(question, models)
+    if drawing is not None and drawing.look():
+        button.button("Stop", icon=":material/stop:", on_click=drawing.stop, key="stop")
+    return drawing
 
 
 # --- the answers --------------------------------------------------------------------------------------------------
 
 
-def _answers(replies: dict[str, Reply], names: dict[str, str]) -> None:
-    with st.grid(len(replies), min_column_width=300, gap="small"):
-        for model, reply in replies.items():
+def _answers(drawing: Drawing, names: dict[str, str], *, is_live: bool) -> None:
+    """The answers as far as they have come; after the last look at a live drawing the page is drawn anew, at rest."""
+    has_ended = is_live and not drawing.look()
+    with st.grid(len(drawing.replies), min_column_width=300, gap="small"):
+        for model, reply in drawing.replies.items():
             with st.container(border=True):
                 st.markdown(f"**{formats.plain(names.get(model, model))}**")
-                if not isinstance(reply, dict):
-                    notices.no_answer(reply, since=None)
-                    continue
-                for choice in reply["choices"]:
-                    st.caption(formats.plain(playground.words(choice)))
-                    sampled_answer(playground.answer(choice), key=f"answer-{model}-{choice['index']}")
+                is_growing = is_live and not has_ended and not reply.is_over
+                note = _COLD if is_growing and drawing.age_s > _SOON_S and not reply.has_begun else ""
+                _reply(model, reply, is_growing=is_growing, note=note)
+    if has_ended:  # not before: what a fragment has not drawn leaves the page
+        st.rerun()
+
+
+def _reply(model: str, reply: Reply, *, is_growing: bool, note: str) -> None:
+    if reply.error is None or reply.has_begun:
+        for choice in reply.choices:
+            st.caption(formats.plain(playground.words(choice, is_growing=is_growing)))
+            told = playground.answer(choice, is_growing=is_growing, note=note if choice["index"] == 0 else "")
+            sampled_answer(told, key=f"answer-{model}-{choice['index']}")
+    if isinstance(reply.error, ApiUnreachable):
+        st.warning("The API does not answer, or broke off. Ask again.", icon=":material/cloud_off:")
+    elif reply.error is not None:
+        notices.no_answer(reply.error, since=None)
 
 
 page()

@@ -6,15 +6,21 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
+import torch
+import transformers
 from playwright.sync_api import Page, expect
+from sqlalchemy import func, select
 
+from api.store.database import Database
+from api.store.tables import Completion
 from client.http import Client
 from client.running import RunningPlatform
+from dashboard.playground import Question
 from tests.dashboard.board import BOARD, ENTROPY, MASK, drag, fact, open_run, zoom_of
 from tests.stapo_core.tiny import make_model, make_tokenizer
 
@@ -25,6 +31,10 @@ SETTINGS = {
     "sampling": {"max_prompt_tokens": 8, "max_response_tokens": 12},
     "record_rollouts_every": 0,
 }
+STRIPS = """() => {
+    const inside = [...document.querySelectorAll("*")].map((node) => node.shadowRoot?.querySelector(".strip"));
+    window.strips = inside.filter(Boolean);
+}"""
 SHORT = SETTINGS | {"num_steps": 4, "record_rollouts_every": 2, "checkpoint": {"every_steps": 4}}
 
 
@@ -195,13 +205,96 @@ def test_the_base_model_and_a_checkpoint_answer_side_by_side_with_probabilities_
     expect(page.locator(".sampled .plain")).to_have_count(2, timeout=90_000)
 
 
+@pytest.fixture(scope="module")
+def endless(platform: RunningPlatform) -> str:
+    """A model that never ends by itself and takes its time: sixteen layers, and an end that is never likely."""
+    tiny = make_model().config.to_dict() | {"layer_types": None}
+    size = {"hidden_size": 256, "num_hidden_layers": 16, "max_position_embeddings": 4096, "tie_word_embeddings": False}
+    model = transformers.AutoModelForCausalLM.from_config(transformers.Qwen3Config(**tiny | size))
+    with torch.no_grad():
+        model.get_input_embeddings().weight.add_(1.0)  # every hidden state leans one way, and the end the other
+        model.get_output_embeddings().weight[model.config.eos_token_id] = -1.0
+    folder = platform.home / "models" / "endless"
+    model.save_pretrained(folder)
+    make_tokenizer().save_pretrained(folder)
+    return folder.name
+
+
+@pytest.fixture
+def num_asks(platform: RunningPlatform) -> Iterator[Callable[[], int]]:
+    """How many answers the platform has yet to give, by its own record."""
+    database = Database(f"postgresql+psycopg://stapo@/stapo?host={platform.home / 'sockets' / 'postgres'}")
+
+    def count() -> int:
+        with database.transaction() as session:
+            return session.scalar(select(func.count()).select_from(Completion)) or 0
+
+    yield count
+    database.close()
+
+
+def shown(page: Page) -> list[str]:
+    """The answers on the page, line breaks as their model drew them."""
+    texts: list[str] = page.locator(".sampled .strip bdi:first-child").all_text_contents()
+    return [text.replace("⏎\n", "\n") for text in texts]
+
+
+def test_answers_grow_side_by_side_and_end_as_the_unstreamed_ones(
+    page: Page, platform: RunningPlatform, client: Client, endless: str
+) -> None:
+    question = Question("1+1=", 1.0, 600, 2, 5, wants_probabilities=False)
+    url = f"{platform.dashboard_url}/playground?models={endless}&models=gone"
+    page.goto(f"{url}&prompt=1%2B1%3D&max_tokens=600&n=2&seed=5&probabilities=false")
+    page.get_by_role("button", name="Ask").click()
+
+    expect(page.get_by_text("The service refused").filter(has_text="'gone'")).to_be_visible(timeout=90_000)
+    expect(page.locator(".sampled .strip").first).to_have_text(re.compile(r"\w+.*▍"), timeout=90_000)
+    page.evaluate(STRIPS)
+    growing = shown(page)
+    expect(page.get_by_role("button", name="Ask")).to_be_visible(timeout=90_000)
+    whole = [choice["text"] for choice in client.complete(question.body(endless))["choices"]]
+
+    assert shown(page) == whole
+    assert len(growing) == 2
+    for part, answer in zip(growing, whole, strict=True):
+        assert answer.startswith(part)
+        assert 0 < len(part) < len(answer)
+    assert page.evaluate("window.strips.map((strip) => strip.isConnected)") == [True, True], "drawn anew, not grown"
+    expect(page.get_by_text("cut at the limit")).to_have_count(2)
+
+
+@pytest.mark.parametrize("leave", ["Stop", "System"])
+def test_an_answer_that_is_stopped_or_left_is_drawn_no_further_and_shows_what_it_has(
+    page: Page, platform: RunningPlatform, endless: str, num_asks: Callable[[], int], leave: str
+) -> None:
+    page.goto(f"{platform.dashboard_url}/playground?models={endless}&prompt=1%2B1%3D&max_tokens=4000&n=8")
+    page.get_by_role("button", name="Ask").click()
+    expect(page.locator(".sampled .strip").first).to_have_text(re.compile(r"\w+.*▍"), timeout=90_000)
+    assert num_asks() == 1
+
+    page.get_by_text(leave, exact=True).click()
+
+    deadline = time.monotonic() + 40.0
+    while num_asks() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert num_asks() == 0
+    page.get_by_text("Playground", exact=True).first.click()
+    expect(page.get_by_text("stopped before its end")).to_have_count(8)
+    expect(page.locator(".sampled .token")).not_to_have_count(0)
+    expect(page.locator(".sampled .alternatives").first.locator("li")).not_to_have_count(0)
+
+
 @pytest.mark.parametrize(
     ("path", "shown"),
     [
         ("", "[data-testid=stDataFrame]"),
+        ("run?run={run}", f"{ENTROPY}[data-num-points='4']"),
+        ("tokens?run={run}&step=4", ".strip .token"),
         ("quadrants?run={run}&step=2", "[data-testid=stECharts], canvas"),
-        ("system", "text=Slots in use"),
         ("compare?runs={label}&runs={label}", "text=Compare"),
+        ("new?preset=demo", "text=Dry run"),
+        ("playground?run={run}", "text=done · step 4, final"),
+        ("system", "text=Slots in use"),
     ],
 )
 def test_a_page_of_a_real_run_has_what_it_is_for_and_fits_half_a_laptops_screen(
@@ -213,3 +306,4 @@ def test_a_page_of_a_real_run_has_what_it_is_for_and_fits_half_a_laptops_screen(
     expect(page.locator(shown).first).to_be_visible()
     expect(page.get_by_test_id("stException")).to_have_count(0)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert page.get_by_test_id("stMain").evaluate("(main) => main.scrollWidth <= main.clientWidth")

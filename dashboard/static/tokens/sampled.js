@@ -1,5 +1,5 @@
-// One drawn answer: plain text, or its tokens coloured by probability with the likeliest ones at the place in focus.
-// Model text is hostile input: it enters the page as text alone.
+// One drawn answer, whole or growing: plain text, or its tokens coloured by probability with the likeliest ones at the
+// place in focus. Model text is hostile input: it enters the page as text alone.
 
 import { element } from "../live_chart/canvas.js";
 import { numberText } from "../live_chart/scale.js";
@@ -10,38 +10,59 @@ import { tokenText, visible } from "./words.js";
 export class View {
   constructor(root, data) {
     this.root = root;
+    this.root.className = "view sampled";
     this.update(data);
   }
 
-  /** `data`: text, and tokens{text, p, likely[[token, p]]} as columns or null. */
-  update({ text, tokens }) {
-    this.root.className = "view sampled";
-    if (!tokens) {
-      this.root.replaceChildren(element("bdi", "strip plain", visible(text) || "∅"));
-      return;
-    }
+  /**
+   * `data`: text, tail (what stands after it), and tokens{text, p, likely[[token, p]]} as columns or null.
+   * What goes on from the answer before grows in its place: focus and scroll stay where the reader has them.
+   */
+  update({ text, tail, tokens }) {
+    if (!this.strip || !goesOn(this.tokens, tokens)) this.build(tokens);
+    const { scrollHeight, scrollTop, clientHeight } = this.strip;
+    const isFollowing = this.tail.textContent !== "" && scrollHeight - scrollTop - clientHeight < 8;
     this.tokens = tokens;
-    this.strip = element("div", "strip");
+    this.tail.textContent = tail || (text ? "" : "∅");
+    if (tokens) this.grow();
+    else this.text.textContent = text && tokenText(text);
+    if (isFollowing) this.strip.scrollTop = this.strip.scrollHeight;
+  }
+
+  build(tokens) {
+    this.strip = element("div", tokens ? "strip" : "strip plain");
+    this.text = element("bdi");
+    this.tail = element("span", "muted");
+    this.strip.append(this.text, this.tail);
+    this.pieces = [];
+    this.at = 0;
+    this.root.replaceChildren(this.strip);
+    if (!tokens) return;
     this.strip.tabIndex = 0;
     this.strip.setAttribute("role", "listbox");
     this.strip.setAttribute("aria-label", "Tokens of the answer. Arrow keys walk from token to token.");
+    this.strip.onkeydown = (event) => this.key(event);
     this.panel = element("div", "panel likely");
     this.panel.setAttribute("role", "status");
+    this.root.append(this.panel);
+  }
+
+  grow() {
+    const { text, p } = this.tokens;
+    const more = text.slice(this.pieces.length).map((token, at) => this.piece(token, this.pieces.length + at));
+    this.pieces.push(...more);
+    this.tail.before(...more);
     const scheme = readTheme(this.root).dark ? "dark" : "light";
-    this.pieces = tokens.text.map((token, at) => this.piece(token, at, scheme));
-    this.strip.replaceChildren(...this.pieces);
-    this.strip.onkeydown = (event) => this.key(event);
-    this.root.replaceChildren(this.strip, this.panel);
-    this.focus(0);
+    this.pieces.forEach((piece, at) => (piece.style.backgroundColor = colorOf(MEASURES.probability, p[at], 1, scheme)));
+    this.focus(this.at);
   }
 
   close() {
     this.root.replaceChildren();
   }
 
-  piece(token, at, scheme) {
+  piece(token, at) {
     const piece = element("span", "token", tokenText(token));
-    piece.style.backgroundColor = colorOf(MEASURES.probability, this.tokens.p[at], 1, scheme);
     piece.setAttribute("role", "option");
     piece.onclick = () => this.focus(at);
     piece.onmouseover = () => this.show(at);
@@ -78,4 +99,9 @@ export class View {
     }
     this.panel.replaceChildren(title, list);
   }
+}
+
+/** Whether an answer in tokens begins with all of another, so that it can grow from it; texts replace one another. */
+function goesOn(before, tokens) {
+  return before && tokens ? before.text.every((token, at) => token === tokens.text[at]) : !before === !tokens;
 }
