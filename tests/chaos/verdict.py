@@ -31,11 +31,12 @@ def breaches(site: Site, accepted: Sequence[str], asked: Sequence[str], cancelle
                 found.append(f"{job.id}: cancelled, and nobody asked for it")
             if job.state != JobState.CANCELLED and job.id in cancelled:
                 found.append(f"{job.id}: the cancel was accepted and it is {job.state}")
-            found += [f"{job.id}: {breach}" for breach in _of_job(session, site, job)]
+            found += [f"{job.id}: {breach}" for breach in breaches_of(session, site, job)]
     return found
 
 
-def _of_job(session: Session, site: Site, job: Job) -> Iterator[str]:
+def breaches_of(session: Session, site: Site, job: Job) -> Iterator[str]:
+    """What is wrong with one job, now."""
     if job.state not in TERMINAL:
         yield f"still {job.state} at step {job.step}, attempt {job.fence}"
     elif job.state == JobState.FAILED:

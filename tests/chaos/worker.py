@@ -34,7 +34,14 @@ def hold_without_fence(session: Session, job_id: str, fence: int) -> Job:
 
 
 def renew_without_fence(session: Session, job_id: str, fence: int, *, lease_s: float) -> JobState:
-    """Any writer may go on."""
+    """Any writer may go on, and prolongs the lease, whoever has it."""
+    job = hold_without_fence(session, job_id, fence)
+    leases.prolong_lease(session, job, lease_s=lease_s)
+    return JobState(job.state)
+
+
+def read_any_wish(session: Session, job_id: str, fence: int) -> JobState:
+    """What the tenant wants is told to any attempt."""
     return JobState(session.scalars(select(Job.state).where(Job.id == job_id)).one())
 
 
@@ -53,7 +60,7 @@ def _remove(guard: str | None) -> None:
     if guard == "fence":
         leases.hold = hold_without_fence
         leases.renew_lease = renew_without_fence
-        leases.read_wish = lambda session, job_id, fence: renew_without_fence(session, job_id, fence, lease_s=0.0)
+        leases.read_wish = read_any_wish
     elif guard == "directory-fence":
         process._enter = lambda run_dir, fence: None
     elif guard == "truncation":
