@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from benchmarks.live_service import LiveService, cpu_s, fill_metrics, live_service, load_average, rss_mb
 from benchmarks.load_generator import Connections, head
+from benchmarks.timeline import Timeline
 
 NUM_JOBS = 40
 NUM_LIVE = 10
@@ -143,51 +144,56 @@ async def _costs(service: LiveService, plan: dict[str, Any]) -> dict[str, str]:
 
 
 def _run(service: LiveService, plan: dict[str, Any], writer: subprocess.Popen[str]) -> dict[str, Any]:
-    path = Path(service.settings.home) / "plan.json"
-    path.write_text(json.dumps(plan))
-    generator = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.load_generator", str(path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    home = Path(service.settings.home)
+    (home / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, "-m", "benchmarks.load_generator", str(home / "plan.json"), str(home / "measured.json")]
+    generator = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert generator.stderr is not None
-    assert generator.stdout is not None
     while (line := generator.stderr.readline()) != "load\n":
         if not line:
             raise RuntimeError("the load generator died")
         if line != "warm-up\n":
             print(line, end="")
-    used = service.cpu_s() | {"writer": cpu_s([writer.pid]), "generator": cpu_s([generator.pid])}
+    pids = {"writer": writer.pid, "generator": generator.pid}
+    timeline = Timeline(service, pids)
+    timeline.start()
+    used = service.cpu_s() | {name: cpu_s([pid]) for name, pid in pids.items()}
     memory, started = [service.rss_mb()], time.monotonic()
     while time.monotonic() - started < plan["seconds"]:
         time.sleep(1.0)
         memory.append(rss_mb(service.api.pid))
-    now = service.cpu_s() | {"writer": cpu_s([writer.pid]), "generator": cpu_s([generator.pid])}
-    told, _ = generator.communicate()
-    cpu = {name: (now[name] - used[name]) / (time.monotonic() - started) for name in used}
-    measured: dict[str, Any] = json.loads(told)
-    return measured | {"memory_mb": memory, "cores": cpu}
+    now = service.cpu_s() | {name: cpu_s([pid]) for name, pid in pids.items()}
+    elapsed = time.monotonic() - started
+    complaints = generator.stderr.read()
+    timeline.stop()
+    if generator.wait():
+        raise RuntimeError(f"the load generator died: {complaints}")
+    measured: dict[str, Any] = json.loads((home / "measured.json").read_text())
+    answered = [pair for pairs in measured["latencies"].values() for pair in pairs]
+    measured["timeline"] = timeline.rows(measured["started"], answered, measured["lags"])
+    return measured | {"memory_mb": memory, "cores": {name: (now[name] - used[name]) / elapsed for name in used}}
 
 
 def _report(measured: dict[str, Any], *, seconds: int) -> int:
+    print(measured["timeline"])
     heads = ("requests", "p50 ms", "p95 ms", "p99 ms", "max ms", "CPU API", "CPU PG")
     print(f"{'':32}" + "".join(f"{each:>9}" for each in heads))
-    everything = sorted(latency for each in measured["latencies"].values() for latency in each)
-    for name, latencies in [*measured["latencies"].items(), ("all", everything)]:
+    found = {name: [latency for _, latency in each] for name, each in measured["latencies"].items()}
+    everything = sorted(latency for each in found.values() for latency in each)
+    for name, latencies in [*found.items(), ("all", everything)]:
         figures = [1000 * quantile(sorted(latencies), share) for share in (0.5, 0.95, 0.99, 1.0)]
         told = "".join(f"{figure:>9.1f}" for figure in figures)
         print(f"{name:32}{len(latencies):>9}{told}{measured['costs'].get(name, '')}")
     memory = measured["memory_mb"]
     third = len(memory) // 3
-    early, late = max(memory[:third]), max(memory[-third:])
+    early, at_last = max(memory[:third]), max(memory[-third:])
     print(f"errors: {measured['errors'] or 'none'}; events streamed: {measured['num_events']}")
-    print(
-        f"memory of the API: {memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at last; thirds: {early:.0f}, {late:.0f}"
-    )
+    ends = f"{memory[0]:.0f} MB at first, {memory[-1]:.0f} MB at last"
+    print(f"memory of the API: {ends}; most in the first third {early:.0f}, in the last {at_last:.0f}")
     print("cores used: " + ", ".join(f"{name} {share:.2f}" for name, share in measured["cores"].items()))
-    print(f"the generator sent 99 % of its requests within {measured['lag_p99_ms']:.1f} ms of their time")
-    kept = 1000 * quantile(everything, 0.99) < P99_MS and not measured["errors"] and late < 1.1 * early + 5
+    late = 1000 * quantile(sorted(lag for _, lag in measured["lags"]), 0.99)
+    print(f"the generator sent 99 % of its requests within {late:.1f} ms of their time")
+    kept = 1000 * quantile(everything, 0.99) < P99_MS and not measured["errors"] and at_last < 1.1 * early + 5
     print("promise kept" if kept else f"PROMISE BROKEN: p99 below {P99_MS:.0f} ms, no error, memory flat")
     return 0 if kept else 1
 

@@ -1,4 +1,4 @@
-"""Makes load from a plan: `python -m benchmarks.load_generator PLAN.json` prints what it measured as JSON.
+"""Makes load from a plan: `python -m benchmarks.load_generator PLAN.json MEASURED.json` writes down what it measured.
 
 Requests leave at their appointed times whether earlier ones were answered or not, and a latency counts from that time:
 a service that stalls cannot hide the requests that it kept from being sent. A process of its own, on asyncio.
@@ -74,11 +74,14 @@ class Load:
         self._connections = Connections(plan["host"], plan["port"])
         self._source = random.Random(plan["seed"])
         self._etags: dict[str, str] = {}
-        self.latencies: defaultdict[str, list[float]] = defaultdict(list)
+        self.latencies: defaultdict[str, list[tuple[float, float]]] = defaultdict(list)
+        """By kind: when a request was due, and how much later it was answered, in seconds."""
         self.errors: defaultdict[str, int] = defaultdict(int)
         self.num_events = 0
         self.num_open = 0
-        self.lags: list[float] = []
+        self.lags: list[tuple[float, float]] = []
+        """When a request was due, and how much later it was sent."""
+        self.started = 0.0
 
     async def run(self) -> None:
         """Opens the streams, waits until they are open, then sends requests for the planned time."""
@@ -97,14 +100,15 @@ class Load:
         await asyncio.gather(*watching, return_exceptions=True)
 
     async def _send(self, seconds: float) -> None:
-        rate, started, pending = self._plan["rate"], time.monotonic(), set()
+        rate, pending = self._plan["rate"], set()
+        self.started = time.monotonic()
         names = list(self._plan["mix"])
         weights = [self._plan["mix"][name]["weight"] for name in names]
         for number in range(int(rate * seconds)):
-            due = started + number / rate
+            due = self.started + number / rate
             if (early := due - time.monotonic()) > 0:
                 await asyncio.sleep(early)
-            self.lags.append(time.monotonic() - due)
+            self.lags.append((due, time.monotonic() - due))
             (name,) = self._source.choices(names, weights)
             task = asyncio.create_task(self._ask(name, due))
             pending.add(task)
@@ -120,7 +124,7 @@ class Load:
             return
         if status >= 400:
             self.errors[f"{name}: {status}"] += 1
-        self.latencies[name].append(time.monotonic() - due)
+        self.latencies[name].append((due, time.monotonic() - due))
 
     async def _watch(self, path: str) -> None:
         reader, writer = await asyncio.open_connection(self._plan["host"], self._plan["port"], limit=2**20)
@@ -150,18 +154,14 @@ def main() -> None:
     """Runs the plan."""
     load = Load(json.loads(Path(sys.argv[1]).read_text()))
     uvloop.run(load.run())
-    lags = sorted(load.lags)
-    print(
-        json.dumps(
-            {
-                "latencies": load.latencies,
-                "errors": {name: count for name, count in load.errors.items() if count},
-                "num_events": load.num_events,
-                "lag_p99_ms": 1000 * lags[int(0.99 * (len(lags) - 1))],
-                "cpu_s": time.process_time(),
-            }
-        )
-    )
+    measured = {
+        "started": load.started,
+        "latencies": load.latencies,
+        "lags": load.lags,
+        "errors": {name: count for name, count in load.errors.items() if count},
+        "num_events": load.num_events,
+    }
+    Path(sys.argv[2]).write_text(json.dumps(measured))
 
 
 if __name__ == "__main__":
