@@ -16,10 +16,11 @@ from fastapi.testclient import TestClient
 
 from api.main import create_app
 from api.settings import Settings
-from api.store import jobs, keys
+from api.store import jobs, keys, leases
 from api.store.database import Database
 from tests.api import population
 from tests.conftest import find_free_port
+from worker.answering import Answerer, WarmModels
 
 ROWS = [{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(10)]
 
@@ -101,6 +102,29 @@ def service(settings: Settings, database: Database) -> Iterator[Service]:
     with TestClient(app, headers={"Authorization": f"Bearer {ours}"}) as client:
         stranger = TestClient(app, headers={"Authorization": f"Bearer {theirs}"})
         yield Service(client, stranger, database, settings)
+
+
+@pytest.fixture(scope="module")
+def models() -> Iterator[WarmModels]:
+    """What a worker holds in memory; it stays while databases and workers of single tests come and go."""
+    models = WarmModels(most=2)
+    yield models
+    models.close()
+
+
+@pytest.fixture
+def answerer(service: Service, model: Path, models: WarmModels) -> Iterator[Answerer]:
+    """A worker's answering thread, over a models folder that holds the module's `model` as `tiny`."""
+    folder = service.settings.models_dir / "tiny"
+    (folder / "config.json").unlink()
+    folder.rmdir()
+    folder.symlink_to(model)
+    with service.database.transaction() as session:
+        leases.beat(session, "w", slots=1)
+    answerer = Answerer(service.database, service.settings, models)
+    answerer.start()
+    yield answerer
+    answerer.stop()
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,29 +33,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(spread=1.0).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def models() -> Iterator[WarmModels]:
-    """What a worker holds in memory; it stays while databases and workers of single tests come and go."""
-    models = WarmModels(most=2)
-    yield models
-    models.close()
-
-
-@pytest.fixture
-def answerer(service: Service, model: Path, models: WarmModels) -> Iterator[Answerer]:
-    """A worker's answering thread, over a models folder that holds the tiny model."""
-    folder = service.settings.models_dir / "tiny"
-    (folder / "config.json").unlink()
-    folder.rmdir()
-    folder.symlink_to(model)
-    with service.database.transaction() as session:
-        leases.beat(session, "w", slots=1)
-    answerer = Answerer(service.database, service.settings, models)
-    answerer.start()
-    yield answerer
-    answerer.stop()
 
 
 @pytest.mark.usefixtures("answerer")
