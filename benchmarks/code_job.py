@@ -20,6 +20,7 @@ from stapo_core.warmup import build_tokenizer
 
 NUM_TRAIN, NUM_HELD_OUT, NUM_PROBE = 2000, 200, 128
 SPOILT_SHARE = 0.25
+GRADER = CodeGrader(type="code", input="f = lambda x, y: {{sample.output_text}}", program="whole_text", timeout_s=2.0)
 
 
 def prepare(folder: Path, seed: int, take: Callable[[Course], None]) -> dict[str, str]:
