@@ -159,10 +159,12 @@ def _read(raw: bytes | None, line: int, unit: str = "line") -> Row | DataError |
     if raw is None:
         message = f"the {unit} is longer than {MAX_LINE_BYTES} bytes; split or shorten it"
         return DataError(message, line, reason="too_long", unit=unit)
+    if not raw.strip(_JSON_SPACE):  # first, since a small compressed file may hold millions of them
+        return None
     try:
         return read_row(raw)
     except Fault as fault:
-        return DataError(fault.message, line, reason=fault.reason, unit=unit) if raw.strip(_JSON_SPACE) else None
+        return DataError(fault.message, line, reason=fault.reason, unit=unit)
 
 
 def _checked(row: Row, line: int, unit: str = "line") -> Row | DataError:

@@ -22,7 +22,7 @@ else:
 
 MAX_BYTES = 8 * 2**30
 """Most bytes of a file, after decompression."""
-MAX_RATIO, FREE_BYTES = 200, 64 * 2**20
+MAX_RATIO, FREE_BYTES = 200, 16 * 2**20
 """A compressed file may grow by this factor; the first bytes are free, since small files compress as they like."""
 WINDOW_LOG = 23
 """A zstd frame says how far back it will refer, and its reader holds that much. 2^23 bytes are what RFC 8878 asks every
