@@ -103,8 +103,8 @@ def words(choice: JsonObject, *, is_growing: bool) -> str:
     """`12 tokens · 0.81 per token`, where probabilities were asked for, and how the answer ended."""
     if is_growing:
         return "being drawn"
-    ends = {"length": "cut at the limit", "stop": "ended by itself", None: "stopped before its end"}
-    end = ends[choice["finish_reason"]]
+    stopped = "stopped before its end" if choice["text"] else "stopped before it began"
+    end = {"length": "cut at the limit", "stop": "ended by itself", None: stopped}[choice["finish_reason"]]
     told = choice["logprobs"]
     if not told or not told["token_logprobs"]:
         return end

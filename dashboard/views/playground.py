@@ -125,9 +125,9 @@ def _answers(drawing: Drawing, names: dict[str, str], *, is_live: bool) -> None:
 
 
 def _reply(model: str, reply: Reply, *, is_growing: bool, note: str) -> None:
-    if reply.error is None or reply.has_begun:
-        for choice in reply.choices:
-            st.caption(formats.plain(playground.words(choice, is_growing=is_growing)))
+    for choice in reply.choices if reply.error is None or reply.has_begun else ():
+        st.caption(formats.plain(playground.words(choice, is_growing=is_growing)))
+        if is_growing or choice["text"] or choice["finish_reason"]:
             told = playground.answer(choice, is_growing=is_growing, note=note if choice["index"] == 0 else "")
             sampled_answer(told, key=f"answer-{model}-{choice['index']}")
     if isinstance(reply.error, ApiUnreachable):

@@ -129,6 +129,7 @@ def test_a_growing_answer_has_a_cursor_and_is_told_without_what_else_was_likely(
     assert playground.words(growing, is_growing=True) == "being drawn"
     assert playground.answer(growing, is_growing=False)["tail"] == ""
     assert playground.words(growing, is_growing=False) == stopped
+    assert playground.words(question.blank()[0], is_growing=False) == "stopped before it began"
 
 
 def test_a_note_stands_where_an_answer_has_not_begun() -> None:

@@ -97,7 +97,7 @@ export class View {
       item.append(element("bdi", "", tokenText(token)), element("span", "figures", numberText(share)), bar);
       list.append(item);
     }
-    this.panel.replaceChildren(title, list);
+    this.panel.replaceChildren(title, likely[at] ? list : element("p", "muted", "What else was likely is listed once the answer is whole."));
   }
 }
 
