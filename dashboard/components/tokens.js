@@ -1,11 +1,15 @@
 // What Streamlit carries to the page: small, because it is sent again at every rerun. It loads the view that the data
 // names from the app's own static files and hands it what is new.
 const views = new WeakMap();
+const loads = new Map(); // by view: a page may show many of one; what could not be loaded is tried again by the next
 
-async function load(folder, data) {
-  const paths = data.files.map((file) => `${folder}/${file}`);
-  await Promise.all(paths.map((path) => fetch(path, { cache: "no-cache" })));
-  return import(`${folder}/tokens/${data.view}.js`);
+function load(folder, { view, files }) {
+  if (!loads.has(view)) {
+    const fresh = files.map((file) => fetch(`${folder}/${file}`, { cache: "no-cache" }));
+    loads.set(view, Promise.all(fresh).then(() => import(`${folder}/tokens/${view}.js`)));
+    loads.get(view).catch(() => loads.delete(view));
+  }
+  return loads.get(view);
 }
 
 export default function ({ data, parentElement, setTriggerValue }) {
