@@ -25,6 +25,7 @@ from tests.chaos.trainer import SLOW_SEED
 
 NUM_STEPS = 20
 ENDLESS = 10_000  # slow steps: whatever this machine does meanwhile, both attempts have work when they meet
+TOGETHER = 4  # steps, so that both have done some
 ENOUGH = 12  # more steps without a breach: the ghost has had its time
 WAITING = 100
 KILLED = "was ended by signal 9"
@@ -49,6 +50,8 @@ def suspend_at_work(site: Site, source: random.Random) -> str:
     os.kill(holder, signal.SIGSTOP)
     try:
         wait_until(site, lambda rows: _is_at_work(rows[job_id], attempt=job.fence + 1))
+        met_at = site.jobs()[job_id].step
+        wait_until(site, lambda rows: rows[job_id].step >= met_at + TOGETHER)
     finally:
         os.kill(holder, signal.SIGCONT)
     return job_id

@@ -21,7 +21,7 @@ from api.store.tables import Job
 from client.http import ClientError
 from stapo_core.failpoints import PLACES
 from tests.chaos import verdict
-from tests.chaos.faults import Fault, Hand
+from tests.chaos.faults import AWAY_S, Fault, Hand
 from tests.chaos.site import Site
 
 NUM_JOBS = 8
@@ -67,7 +67,7 @@ class Storm:
         self._asked: list[str] = []  # to be cancelled, by a call whose answer may have been lost
         self._cancelled: list[str] = []
         self._states: dict[str, JobState] = {}
-        self._struck_at = self._nudged_at = 0.0
+        self._struck_at = self._nudged_at = self._bereft_at = 0.0
 
     def run(self, on_progress: Callable[[int, int], None], *, at_most_s: float = math.inf) -> Report:
         """Until every fault is done (or the time is up), the sky is clear and every job has ended."""
@@ -146,10 +146,10 @@ class Storm:
                 self._cancelled.append(victim)
         if "pausing" in self._armed:
             self._ask(lambda: self.site.client.pause_job(self.source.choice(running)))
-        if "draining" in self._armed:
-            self.hand.strike(Fault("worker", "term"))
-        elif "reaping" in self._armed:
-            self.hand.strike(Fault("both", "kill"))
+        wanted = {"draining", "reaping"} & self._armed.keys()
+        if wanted and self._nudged_at - self._bereft_at > AWAY_S * self.hand.lease_s:  # somebody must be left to reap
+            self._bereft_at = self._nudged_at
+            self.hand.strike(Fault("both", "kill") if "reaping" in wanted else Fault("worker", "term"))
 
     def _ask(self, call: Callable[[], object]) -> object | None:
         with contextlib.suppress(ClientError):
