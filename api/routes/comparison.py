@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
+import orjson
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
@@ -15,10 +16,13 @@ from api.lifecycle import JobState
 from api.pace import slow
 from api.schemas import Comparison, JobSeries, MetricsPoint
 from api.store import jobs, metrics
-from api.store.metrics import Kind, MetricsFilter
-from api.store.tables import StepMetrics
+from api.store.database import Database
+from api.store.metrics import Kind, MetricsFilter, Point
+from api.store.tables import Job
 
 router = APIRouter(prefix="/v1/fine_tuning", tags=["Watch"])
+PAGE = 500
+"""Rows of a table that are in memory at a time."""
 SOME_JOBS = r"^ *[A-Za-z0-9-]+ *(, *[A-Za-z0-9-]+ *){0,19}$"
 SOME_KEYS = r"^ *[^, ]+ *(, *[^, ]+ *)*$"
 KindDep = Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")]
@@ -34,15 +38,17 @@ Keys = Annotated[str | None, Query(description="Metric keys, separated by commas
 def download_job_metrics(
     job_id: str, viewer: ViewerDep, database: DatabaseDep, keys: Keys = None, kind: KindDep = None
 ) -> StreamingResponse:
-    """A row per step and kind, a column per key; an empty field stands for a value that was not finite."""
+    """A row per step and kind, a column per key; an empty field stands for a value that was not finite.
+
+    It is read as it is sent, up to the step that was the last when you asked.
+    """
     admit(viewer, job_id)
-    wanted = _split(keys)
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
-        rows = metrics.read_metrics(session, job, MetricsFilter(kind=kind), max_points=None)
-    columns = wanted or sorted({key for row in rows for key in row.values})
+        columns = _split(keys) or metrics.find_keys(session, job, kind)
+    pages = _pages(database, job, MetricsFilter(kind=kind, keys=columns))
     headers = {"Content-Disposition": f'attachment; filename="{job.id}-metrics.csv"'}
-    return StreamingResponse(_table(rows, columns), media_type="text/csv; charset=utf-8", headers=headers)
+    return StreamingResponse(_table(pages, columns), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 @router.get("/metrics/compare", summary="Compare the metrics of several jobs")
@@ -84,15 +90,28 @@ def _split(names: str | None) -> list[str]:
     return [name.strip() for name in (names or "").split(",") if name.strip()]
 
 
-def _table(rows: Sequence[StepMetrics], columns: Sequence[str]) -> Iterator[str]:
-    line = io.StringIO(newline="")
-    writer = csv.writer(line)
+def _pages(database: Database, job: Job, wanted: MetricsFilter) -> Iterator[list[Point]]:
+    """A transaction each: a slow reader holds no connection, and no more than a page is in memory."""
+    seq, is_more = 0, True
+    while is_more:
+        with database.transaction() as session:
+            page = metrics.read_behind(session, job, wanted, seq, limit=PAGE)
+        is_more = len(page) == PAGE
+        if page:
+            seq = page[-1].seq
+            yield page
+
+
+def _table(pages: Iterable[Sequence[Point]], columns: Sequence[str]) -> Iterator[str]:
+    piece = io.StringIO(newline="")
+    writer = csv.writer(piece)
     writer.writerow(["kind", "step", "time", "attempt", *columns])
-    for row in rows:
-        writer.writerow(
-            [row.kind, row.step, row.created_at.timestamp(), row.fence, *(row.values.get(key) for key in columns)]
-        )
-        yield line.getvalue()
-        line.seek(0)
-        line.truncate()
-    yield line.getvalue()
+    for page in pages:
+        for point in page:
+            values = orjson.loads(point.values)
+            figures = (values.get(key) for key in columns)
+            writer.writerow([point.kind, point.step, point.created_at, point.fence, *figures])
+        yield piece.getvalue()
+        piece.seek(0)
+        piece.truncate()
+    yield piece.getvalue()

@@ -123,6 +123,24 @@ def read_points(session: Session, job: Job, wanted: MetricsFilter, *, max_points
     return Points([Point(*row) for row in session.execute(query, named)], num_rows)
 
 
+def read_behind(session: Session, job: Job, wanted: MetricsFilter, seq: int, *, limit: int) -> list[Point]:
+    """The next points behind `seq`, up to where the job's sequence stood when its row was read."""
+    named = {
+        "job": job.id,
+        "kind": wanted.kind,
+        "keys": None if wanted.keys is None else sorted(wanted.keys),
+        "seq": seq,
+        "last": job.last_seq,
+        "limit": limit,
+    }
+    return [Point(*row) for row in session.execute(_NEXT_POINTS, named)]
+
+
+def find_keys(session: Session, job: Job, kind: Kind | None) -> list[str]:
+    """Every key that a point of the job has, by the alphabet."""
+    return sorted(session.scalars(_KEYS, {"job": job.id, "kind": kind, "last": job.last_seq}))
+
+
 def read_since(session: Session, job_id: str, seq: int, *, limit: int) -> list[StepMetrics | JobEvent]:
     """Metrics and messages that follow `seq`, in the order of the job's one sequence."""
     metrics = session.scalars(
@@ -196,6 +214,12 @@ WHERE job_id = :job AND (cast(:kind AS text) IS NULL OR kind = :kind) AND step >
 ORDER BY seq""")  # of our own constants
 _CHOSEN_POINTS = text(f"""{_POINT} FROM step_metrics
 WHERE job_id = :job AND (seq = ANY(:seqs) OR (kind = :stepped AND step = ANY(:steps))) ORDER BY seq""")
+
+_OF_KIND = "(cast(:kind AS text) IS NULL OR kind = :kind)"
+_NEXT_POINTS = text(f"""{_POINT} FROM step_metrics
+WHERE job_id = :job AND {_OF_KIND} AND seq > :seq AND seq <= :last ORDER BY seq LIMIT :limit""")
+_KEYS = text(f"""SELECT DISTINCT key FROM step_metrics, jsonb_object_keys(values) AS key
+WHERE job_id = :job AND {_OF_KIND} AND seq <= :last""")  # noqa: S608  # of our own constants
 
 
 def _ranges(job: Job, wanted: MetricsFilter) -> list[Range]:

@@ -18,12 +18,15 @@ import httpx2
 import pytest
 
 from api.store import artifacts, jobs
+from benchmarks.live_service import METRIC_KEYS, fill_metrics
 from client.http import Client
 from tests.api.conftest import Service
 from tests.conftest import find_free_port
 
 GIB = 2**30
 NUM_CUTS = 10
+NUM_STEPS = 20_000
+"""Of forty figures each, which take 150 MB when they are all in memory."""
 
 
 @pytest.fixture
@@ -88,6 +91,23 @@ def test_the_archive_of_two_gigabytes_is_streamed_in_little_memory(service: Serv
                     most = max(most, rss_mb(pid))
     assert received == 2 * GIB + 3 * 512
     assert most - before < 50.0
+
+
+def test_the_table_of_a_long_run_is_streamed_in_little_memory(service: Service, api: tuple[str, int]) -> None:
+    url, pid = api
+    job_id = service.create_job()["id"]
+    fill_metrics(service.database, job_id, NUM_STEPS)
+    address = f"{url}/v1/fine_tuning/jobs/{job_id}/metrics.csv"
+    with httpx2.Client(headers={"Authorization": f"Bearer {key_of(service)}"}, timeout=60.0) as client:
+        assert client.get(address, params={"keys": METRIC_KEYS[0]}).status_code == 200
+        before, most, lines = rss_mb(pid), 0.0, []
+        with client.stream("GET", address) as table:
+            for number, line in enumerate(table.iter_lines()):
+                lines.append(line.split(",")[1])
+                if number % 500 == 0:
+                    most = max(most, rss_mb(pid))
+    assert lines == ["step", *(str(step) for step in range(1, NUM_STEPS + 1))]
+    assert most - before < 30.0
 
 
 class CuttingProxy(socketserver.ThreadingTCPServer):
