@@ -26,7 +26,7 @@ from tests.conftest import find_free_port
 GIB = 2**30
 NUM_CUTS = 10
 NUM_STEPS = 20_000
-"""Of forty figures each, which take 150 MB when they are all in memory."""
+"""Of forty figures each, which take 80 MB when they are all in memory."""
 
 
 @pytest.fixture
