@@ -24,7 +24,7 @@ from transformers.utils import logging as transformers_logging
 from benchmarks.curves import Curve, draw_curves
 from stapo_core import events
 from stapo_core.config import Grader, RunConfig
-from stapo_core.graders import build_grader
+from stapo_core.graders import GraderPool, build_grader
 from stapo_core.graders.score import Sample
 from stapo_core.warmup import TARGET_ACCURACY, Lessons, answer, build_model, teach
 
@@ -112,25 +112,25 @@ def teach_base(course: Course, grader: Grader, folder: Path, seed: int) -> str:
     """Writes a model that has taken the course; says how it went."""
     torch.manual_seed(seed)
     model = build_model(course.tokenizer)
+    pool = build_grader(grader, allows_user_code=True)
 
     def earn(step: int) -> float:
-        return mean_reward(model, course, grader, seed=step)
+        return mean_reward(model, course, pool, seed=step)
 
-    lessons = Lessons(course.draw, earn, course.max_steps, course.enough)
-    losses = teach(model, course.tokenizer, lessons, lambda *_: None)
+    try:
+        lessons = Lessons(course.draw, earn, course.max_steps, course.enough)
+        losses = teach(model, course.tokenizer, lessons, lambda *_: None)
+    finally:
+        pool.close()
     model.save_pretrained(folder)
     course.tokenizer.save_pretrained(folder)
     return f"{len(losses)} supervised steps, loss {losses[-1]:.3f}"
 
 
-def mean_reward(model: Qwen3ForCausalLM, course: Course, grader: Grader, *, seed: int) -> float:
+def mean_reward(model: Qwen3ForCausalLM, course: Course, pool: GraderPool, *, seed: int) -> float:
     """What the grader gives to one response per row of the probe."""
     answers = answer(model, course.tokenizer, [row["prompt"] for row in course.probe], seed=seed)
-    pool = build_grader(grader, allows_user_code=True)
-    try:
-        verdicts = pool.judge([Sample(row, text) for row, text in zip(course.probe, answers, strict=True)])
-    finally:
-        pool.close()
+    verdicts = pool.judge([Sample(row, text) for row, text in zip(course.probe, answers, strict=True)])
     return statistics.fmean(score.value for score in verdicts.total)
 
 
