@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
-from sqlalchemy import ARRAY, String, cast, delete, func, or_, select, text, true
+from sqlalchemy import delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -168,19 +168,18 @@ def count_metrics(session: Session, job: Job, wanted: MetricsFilter) -> int:
 
 def latest_values(session: Session, job_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """The newest values of each job, by (job id, kind)."""
-    ids = select(func.unnest(cast(list(job_ids), ARRAY(String))).label("job_id")).subquery()
-    kinds = select(func.unnest(cast(["train", "evaluation"], ARRAY(String))).label("kind")).subquery()
-    newest = (
-        select(StepMetrics.values)
-        .where(StepMetrics.job_id == ids.c.job_id, StepMetrics.kind == kinds.c.kind)
-        .order_by(StepMetrics.step.desc())
-        .limit(1)
-        .lateral()
-    )
-    rows = session.execute(
-        select(ids.c.job_id, kinds.c.kind, newest.c["values"]).join_from(ids, kinds, true()).join(newest, true())
-    )
-    return {(job_id, kind): values for job_id, kind, values in rows}
+    rows = session.execute(_LATEST, {"ids": list(job_ids)})
+    return {(row.job_id, row.kind): row.newest for row in rows}
+
+
+# Written out like the statements below, since every look at a job asks it.
+_LATEST = text("""
+SELECT asked.job_id, kinds.kind, found.newest
+FROM unnest(cast(:ids AS text[])) AS asked (job_id), unnest(ARRAY['train', 'evaluation']) AS kinds (kind),
+LATERAL (
+    SELECT values AS newest FROM step_metrics
+    WHERE job_id = asked.job_id AND kind = kinds.kind ORDER BY step DESC LIMIT 1
+) AS found""")
 
 
 def _query(job: Job, wanted: MetricsFilter) -> Any:
