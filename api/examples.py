@@ -101,11 +101,12 @@ EXAMPLES: tuple[Example, ...] = (
                 "type": "reinforcement",
                 "reinforcement": {
                     "grader": GRADER,
-                    "config": {"algorithm": {"kind": "stapo"}, "num_steps": 20, "batch": {"num_prompts": 16}},
+                    "config": {"algorithm": {"kind": "stapo"}, "num_steps": 20, "batch": {"num_prompts": 4}},
                 },
             },
         },
-        python='method = {"type": "reinforcement", "reinforcement": {"grader": grader, "config": {"num_steps": 20}}}\n'
+        python='config = {"num_steps": 20, "batch": {"num_prompts": 4}}\n'
+        'method = {"type": "reinforcement", "reinforcement": {"grader": grader, "config": config}}\n'
         'job = client.fine_tuning.jobs.create(model="stapo-demo-base", training_file=problems.id, method=method)',
         saves={"JOB": "/id"},
     ),

@@ -35,6 +35,7 @@ def plan_method(asked: Reinforcement, *, num_rows: int, has_validation_file: boo
     config = _apply(asked.hyperparameters, asked.config)
     share = _held_out_share(config, num_rows, has_validation_file=has_validation_file)
     num_rows -= round(share * num_rows)
+    _check_batch(asked.hyperparameters, config.batch.num_prompts, num_rows)
     evaluation = config.evaluation.model_copy(update={"held_out_share": share})
     config = config.model_copy(update={"evaluation": evaluation})
     num_epochs = 1 if asked.hyperparameters.n_epochs == "auto" else asked.hyperparameters.n_epochs
@@ -111,6 +112,20 @@ def _held_out_share(config: TrainConfig, num_rows: int, *, has_validation_file: 
         fault = FieldError(pointer=f"{CONFIG}/evaluation/held_out_share", detail=detail)
         raise Unprocessable(detail, param="method.reinforcement.config.evaluation.held_out_share", errors=[fault])
     return share_to_hold_out(share, num_rows, has_validation_file=has_validation_file)
+
+
+def _check_batch(short: Hyperparameters, num_prompts: int, num_rows: int) -> None:
+    """Raises Unprocessable where a step would take more prompts than there are rows, naming the field that says so."""
+    if num_prompts <= num_rows:
+        return
+    field = "config/batch/num_prompts" if short.batch_size == "auto" else "hyperparameters/batch_size"
+    detail = (
+        f"a step takes {num_prompts} prompts and {num_rows} rows are there to train on; "
+        f"set {field.rpartition('/')[2]} to at most {num_rows} or add rows."
+    )
+    fault = FieldError(pointer=f"/method/reinforcement/{field}", detail=detail)
+    param = f"method.reinforcement.{field.replace('/', '.')}"
+    raise Unprocessable(detail, code="too_few_rows", param=param, errors=[fault])
 
 
 def _apply(short: Hyperparameters, config: TrainConfig) -> TrainConfig:

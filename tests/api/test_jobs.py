@@ -73,6 +73,28 @@ def test_a_bad_field_is_named_with_its_remedy_and_nothing_is_queued(
     assert service.client.get("/v1/fine_tuning/jobs").json()["data"] == []
 
 
+@pytest.mark.parametrize("path", ["/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs?dry_run=true"])
+@pytest.mark.parametrize(
+    ("field", "share", "most"),
+    [
+        ("config.batch.num_prompts", 0.0, 10),
+        ("config.batch.num_prompts", 0.2, 8),
+        ("hyperparameters.batch_size", 0.2, 8),
+    ],
+)
+def test_a_step_of_more_prompts_than_there_are_rows_is_refused_by_its_field(
+    service: Service, path: str, field: str, share: float, most: int
+) -> None:
+    body = service.job_body(reinforcement={"config": {"evaluation": {"held_out_share": share}, "batch": {}}})
+    _set(f"{R}.hyperparameters", {})(body)
+    _set(f"{R}.{field}", most + 1)(body)
+    answer = service.client.post(path, json=body)
+    assert (answer.status_code, answer.json()["code"], answer.json()["param"]) == (422, "too_few_rows", f"{R}.{field}")
+    assert f"set {field.rpartition('.')[2]} to at most {most} or add rows" in answer.json()["detail"]
+    _set(f"{R}.{field}", most)(body)
+    assert service.client.post(path, json=body).is_success
+
+
 def test_an_infinite_learning_rate_is_refused(service: Service) -> None:
     body = service.job_body(reinforcement={"config": {"optimizer": {"learning_rate": 1.0}}})
     text = service.client.build_request("POST", "/", json=body).content.replace(b"1.0", b"Infinity")
