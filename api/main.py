@@ -63,7 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     install_masking()
-    database = Database(settings.database_url)
+    database = Database(settings.database_url, silent_s=settings.lease_s)
     dispatcher = Dispatcher(database, settings)
     streams = Streams(database, poll_s=settings.stream_poll_s, max_streams=settings.max_streams)
     relay = Relay(settings.broker_url)

@@ -43,7 +43,7 @@ class Runner:
     def __init__(self, settings: Settings) -> None:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.settings = settings
-        self.database = Database(settings.database_url)
+        self.database = Database(settings.database_url, silent_s=settings.lease_s)
         self.rule = RetryRule(max_attempts=settings.max_attempts, backoff_s=settings.backoff_s)
         self.is_draining = threading.Event()
         self._slots = threading.Semaphore(settings.worker_slots)

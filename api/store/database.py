@@ -26,15 +26,20 @@ class Outage(Exception):
 
 
 class Database:
-    """An engine and its sessions. Create one per process, close it at the end."""
+    """An engine and its sessions. Create one per process, close it at the end.
 
-    def __init__(self, url: str, *, pool_size: int = 10) -> None:
+    Postgres breaks off a transaction in which nothing was said for `silent_s` seconds, and gives its locks free: a
+    process that is suspended in the middle of one would hold its job for as long as it sleeps.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, silent_s: float = 60.0) -> None:
         self._engine = create_engine(
             url,
             pool_size=pool_size,
             max_overflow=pool_size,
             connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "application_name": "stapo"} | _KEEPALIVE,
         )
+        event.listen(self._engine, "connect", lambda connection, _: _limit_silence(connection, silent_s))
         event.listen(self._engine, "checkin", _note_rest)
         event.listen(self._engine, "checkout", _wake)
         self._sessions = sessionmaker(self._engine, expire_on_commit=False)
@@ -61,6 +66,12 @@ class Database:
         self._engine.dispose()
 
 
+def _limit_silence(connection: DBAPIConnection, silent_s: float) -> None:
+    connection.autocommit = True
+    connection.cursor().execute(f"SET idle_in_transaction_session_timeout = {max(1, round(1000 * silent_s))}")
+    connection.autocommit = False
+
+
 def _note_rest(connection: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
     record.info["rests_since"] = time.monotonic()
 
@@ -85,6 +96,10 @@ def _outages() -> Iterator[None]:
         yield
     except (exc.OperationalError, exc.InterfaceError, exc.TimeoutError) as error:
         raise Outage(str(error).splitlines()[0]) from error
+    except exc.InternalError as error:
+        if not error.connection_invalidated:
+            raise
+        raise Outage(str(error).splitlines()[0]) from error  # we were silent for too long
     except exc.DataError as error:  # a NUL character, or a number beyond 64 bits
         reason = "; ".join(line.strip() for line in str(error.orig).splitlines()[:2])
         raise Unprocessable(f"A value of the request cannot be stored or looked up: {reason}.") from error

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import text
 from api.errors import Conflict, Fenced
 from api.lifecycle import MOVES, TERMINAL, JobState, check_move
 from api.store import jobs, leases
-from api.store.database import Database
+from api.store.database import Database, Outage
 from api.store.events import move
 from api.store.jobs import NewJob
 from api.store.leases import RetryRule
@@ -188,3 +189,29 @@ def test_a_move_that_is_refused_changes_nothing(database: Database) -> None:
     with pytest.raises(Conflict), database.transaction() as session:
         move(session, jobs.lock_job(session, "t", job_id), JobState.SUCCEEDED, "no")
     assert state_of(database, job_id) is JobState.QUEUED
+
+
+def test_a_worker_that_is_suspended_in_mid_transaction_loses_its_job_all_the_same(
+    database: Database, fresh_database: str
+) -> None:
+    job_id = add_job(database)
+    suspended = Database(fresh_database, silent_s=0.3)
+    assert claim(database, lease_s=0.0) is not None
+
+    def write() -> None:
+        with suspended.transaction() as session:
+            leases.hold(session, job_id, 1).step = 5
+            session.flush()
+            assert expire(database) == []  # the row is locked, and nobody waits for it
+            deadline = time.monotonic() + 30.0
+            while expire(database) != [job_id]:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            session.execute(text("SELECT 1"))
+
+    with pytest.raises(Outage):
+        write()
+    with pytest.raises(Fenced), suspended.transaction() as session:
+        leases.hold(session, job_id, 1)
+    suspended.close()
+    assert state_of(database, job_id) == JobState.RECOVERING
