@@ -9,7 +9,6 @@ import argparse
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -180,7 +179,7 @@ def _aside(command: str, *arguments: str) -> Iterator[Callable[[], list[str]]]:
             yield wait
         finally:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)  # so that it stops its servers
+                process.terminate()  # all that it started goes with it
 
 
 def _show(report: Report) -> None:
