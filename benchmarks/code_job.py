@@ -34,13 +34,11 @@ def prepare(folder: Path, seed: int, take: Callable[[Course], None]) -> dict[str
         drawn = draw_tasks(rng, num_examples, avoid=avoid)
         return [(task.prompt, _maybe_spoil(rng, task.solution)) for task in drawn]
 
-    rows = [task.row(rng) for task in probe]
-    files = {
-        "training_file": _write(folder / "train.jsonl", tasks[NUM_HELD_OUT + NUM_PROBE :], rng),
+    take(Course(build_tokenizer(WORDS, PATTERN), draw, [task.row(rng) for task in probe], 400))
+    return {
         "validation_file": _write(folder / "held-out.jsonl", held_out, rng),
+        "training_file": _write(folder / "train.jsonl", tasks[NUM_HELD_OUT + NUM_PROBE :], rng),
     }
-    take(Course(build_tokenizer(WORDS, PATTERN), draw, rows, 400))
-    return files
 
 
 def _maybe_spoil(rng: random.Random, solution: str) -> str:
@@ -48,7 +46,8 @@ def _maybe_spoil(rng: random.Random, solution: str) -> str:
 
 
 def _write(path: Path, tasks: Sequence[Task], rng: random.Random) -> str:
-    path.write_text("".join(json.dumps(task.row(rng)) + "\n" for task in tasks))
+    if not path.exists():  # a course that is not taken again leaves the random numbers elsewhere
+        path.write_text("".join(json.dumps(task.row(rng)) + "\n" for task in tasks))
     return str(path)
 
 
