@@ -35,7 +35,7 @@ def plan_method(asked: Reinforcement, *, num_rows: int, has_validation_file: boo
     config = _apply(asked.hyperparameters, asked.config)
     share = _held_out_share(config, num_rows, has_validation_file=has_validation_file)
     num_rows -= round(share * num_rows)
-    _check_batch(asked.hyperparameters, config.batch.num_prompts, num_rows)
+    config = _fit_batch(asked, config, num_rows)
     evaluation = config.evaluation.model_copy(update={"held_out_share": share})
     config = config.model_copy(update={"evaluation": evaluation})
     num_epochs = 1 if asked.hyperparameters.n_epochs == "auto" else asked.hyperparameters.n_epochs
@@ -114,11 +114,19 @@ def _held_out_share(config: TrainConfig, num_rows: int, *, has_validation_file: 
     return share_to_hold_out(share, num_rows, has_validation_file=has_validation_file)
 
 
-def _check_batch(short: Hyperparameters, num_prompts: int, num_rows: int) -> None:
-    """Raises Unprocessable where a step would take more prompts than there are rows, naming the field that says so."""
+def _fit_batch(asked: Reinforcement, config: TrainConfig, num_rows: int) -> TrainConfig:
+    """A step takes no more prompts than there are rows: one that nobody has sized is made to fit.
+
+    Raises Unprocessable, naming the field, where the size that was asked for does not fit.
+    """
+    num_prompts = config.batch.num_prompts
     if num_prompts <= num_rows:
-        return
-    field = "config/batch/num_prompts" if short.batch_size == "auto" else "hyperparameters/batch_size"
+        return config
+    is_automatic = asked.hyperparameters.batch_size == "auto"
+    fitting = num_rows - num_rows % config.batch.num_minibatches
+    if fitting and is_automatic and not _is_set(asked.config, "batch", "num_prompts"):
+        return config.model_copy(update={"batch": config.batch.model_copy(update={"num_prompts": fitting})})
+    field = "config/batch/num_prompts" if is_automatic else "hyperparameters/batch_size"
     detail = (
         f"a step takes {num_prompts} prompts and {num_rows} rows are there to train on; "
         f"set {field.rpartition('/')[2]} to at most {num_rows} or add rows."

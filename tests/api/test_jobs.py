@@ -95,6 +95,18 @@ def test_a_step_of_more_prompts_than_there_are_rows_is_refused_by_its_field(
     assert service.client.post(path, json=body).is_success
 
 
+@pytest.mark.parametrize(("num_minibatches", "num_prompts"), [(1, 10), (4, 8)])
+def test_an_automatic_batch_is_made_to_fit_the_rows(service: Service, num_minibatches: int, num_prompts: int) -> None:
+    config = {"evaluation": {"held_out_share": 0.0}, "batch": {"num_minibatches": num_minibatches}}
+
+    answer = service.client.post("/v1/fine_tuning/jobs", json=service.job_body(reinforcement={"config": config}))
+
+    reinforcement = answer.json()["method"]["reinforcement"]
+    assert reinforcement["hyperparameters"]["batch_size"] == num_prompts  # of ten rows
+    assert reinforcement["config"]["batch"]["num_prompts"] == num_prompts
+    assert answer.json()["num_steps"] == 1
+
+
 def test_an_infinite_learning_rate_is_refused(service: Service) -> None:
     body = service.job_body(reinforcement={"config": {"optimizer": {"learning_rate": 1.0}}})
     text = service.client.build_request("POST", "/", json=body).content.replace(b"1.0", b"Infinity")
