@@ -83,20 +83,18 @@ def usual_models(names: Mapping[str, str], job: JsonObject | None, saved: Sequen
     return [name for name in [job["model"], *newest] if name in names]
 
 
-def answer(choice: JsonObject, *, is_growing: bool, note: str = "") -> JsonObject:
+def answer(choice: JsonObject, *, is_growing: bool) -> JsonObject:
     """One answer as the component takes it: its text, and where probabilities were asked for, its tokens as columns.
 
-    What else was likely comes once nothing more is drawn: it is most of the bytes, and is read at rest. `note` stands
-    where an answer that has not begun will be.
+    What else was likely comes once nothing more is drawn: it is most of the bytes, and is read at rest.
     """
-    tail = _CURSOR if is_growing else ""
     told = choice["logprobs"]
     columns = told and {
         "text": told["tokens"],
         "p": [math.exp(value) for value in told["token_logprobs"]],
         "likely": [] if is_growing else [_likely(top) for top in told["top_logprobs"]],
     }
-    return {"text": choice["text"], "tail": tail if choice["text"] else note or tail, "tokens": columns}
+    return {"text": choice["text"], "tail": _CURSOR if is_growing else "", "tokens": columns}
 
 
 def words(choice: JsonObject, *, is_growing: bool) -> str:

@@ -17,7 +17,7 @@ from dashboard.playground import Question
 _LIMIT = 100
 _PACE_S = 0.25
 _SOON_S = 1.0
-_COLD = "Waiting for the first token. A model that was not asked for a while is loaded first, which takes seconds."
+_WAITING = "waiting: the model is being loaded, or is busy"
 
 
 def page() -> None:
@@ -97,13 +97,15 @@ def _question() -> Question:
 def _asked(question: Question, models: list[str]) -> Drawing | None:
     """The answers that were asked for last: now, where the reader has just asked."""
     drawing: Drawing | None = st.session_state.get("drawing")
-    button = st.empty()
-    if drawing is None or not drawing.look():
-        is_ready = bool(models and question.prompt)
-        if button.button("Ask", type="primary", icon=":material/send:", disabled=not is_ready, key="ask"):
+    is_ready = bool(models and question.prompt)
+    with st.container(horizontal=True):
+        if st.button("Ask", type="primary", icon=":material/send:", disabled=not is_ready, key="ask"):
+            if drawing is not None:
+                drawing.stop()
             drawing = st.session_state["drawing"] = Drawing(question, models)
-    if drawing is not None and drawing.look():
-        button.button("Stop", icon=":material/stop:", on_click=drawing.stop, key="stop")
+        is_live = drawing is not None and drawing.look()
+        if st.button("Stop", icon=":material/stop:", disabled=not is_live, key="stop") and drawing is not None:
+            drawing.stop()
     return drawing
 
 
@@ -118,18 +120,19 @@ def _answers(drawing: Drawing, names: dict[str, str], *, is_live: bool) -> None:
             with st.container(border=True):
                 st.markdown(f"**{formats.plain(names.get(model, model))}**")
                 is_growing = is_live and not has_ended and not reply.is_over
-                note = _COLD if is_growing and drawing.age_s > _SOON_S and not reply.has_begun else ""
-                _reply(model, reply, is_growing=is_growing, note=note)
+                is_waiting = is_growing and drawing.age_s > _SOON_S and not reply.has_begun
+                _reply(model, reply, is_growing=is_growing, is_waiting=is_waiting)
     if has_ended:  # not before: what a fragment has not drawn leaves the page
         st.rerun()
 
 
-def _reply(model: str, reply: Reply, *, is_growing: bool, note: str) -> None:
+def _reply(model: str, reply: Reply, *, is_growing: bool, is_waiting: bool) -> None:
     for choice in reply.choices if reply.error is None or reply.has_begun else ():
-        st.caption(formats.plain(playground.words(choice, is_growing=is_growing)))
+        words = _WAITING if is_waiting else playground.words(choice, is_growing=is_growing)
+        st.caption(formats.plain(words))
         if is_growing or choice["text"] or choice["finish_reason"]:
-            told = playground.answer(choice, is_growing=is_growing, note=note if choice["index"] == 0 else "")
-            sampled_answer(told, key=f"answer-{model}-{choice['index']}")
+            answer = playground.answer(choice, is_growing=is_growing)
+            sampled_answer(answer, key=f"answer-{model}-{choice['index']}")
     if isinstance(reply.error, ApiUnreachable):
         st.warning("The API does not answer, or broke off. Ask again.", icon=":material/cloud_off:")
     elif reply.error is not None:

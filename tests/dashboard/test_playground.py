@@ -132,14 +132,6 @@ def test_a_growing_answer_has_a_cursor_and_is_told_without_what_else_was_likely(
     assert playground.words(question.blank()[0], is_growing=False) == "stopped before it began"
 
 
-def test_a_note_stands_where_an_answer_has_not_begun() -> None:
-    question = Question("1+1=", 1.0, 3, 1, 0, wants_probabilities=False)
-
-    assert playground.answer(question.blank()[0], is_growing=True, note="Loading.")["tail"] == "Loading."
-    assert playground.answer(question.blank()[0], is_growing=True)["tail"] == "▍"
-    assert playground.answer(fold(question, piece(0, "1"))[0], is_growing=True, note="Loading.")["tail"] == "▍"
-
-
 def test_an_answer_with_log_probabilities_becomes_columns_with_the_likeliest_first() -> None:
     choice: dict[str, Any] = {
         "text": "ab",

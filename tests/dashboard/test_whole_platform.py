@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -197,7 +198,7 @@ def test_the_base_model_and_a_checkpoint_answer_side_by_side_with_probabilities_
 
     strips = page.locator(".sampled .strip")
     expect(strips).to_have_count(2, timeout=90_000)
-    expect(page.locator(".sampled .alternatives").first.locator("li")).not_to_have_count(0)
+    expect(page.locator(".sampled .alternatives").first.locator("li")).not_to_have_count(0, timeout=90_000)
     expect(page.locator(".sampled .panel").first).to_contain_text("token 1 of")
     page.get_by_text("Probability of each token").click()
     expect(page.get_by_text("before the last change")).to_be_visible()
@@ -251,7 +252,11 @@ def test_answers_grow_side_by_side_and_end_as_the_unstreamed_ones(
     expect(page.locator(".sampled .strip").first).to_have_text(re.compile(r"\w+.*▍"), timeout=90_000)
     page.evaluate(STRIPS)
     growing = shown(page)
-    expect(page.get_by_role("button", name="Ask")).to_be_visible(timeout=90_000)
+    deadline = time.monotonic() + 60.0
+    while len(shown(page)[0]) == len(growing[0]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert page.evaluate("window.strips.map((strip) => strip.isConnected)") == [True, True], "drawn anew, not grown"
+    expect(page.get_by_role("button", name="Stop")).to_be_disabled(timeout=90_000)
     whole = [choice["text"] for choice in client.complete(question.body(endless))["choices"]]
 
     assert shown(page) == whole
@@ -259,8 +264,18 @@ def test_answers_grow_side_by_side_and_end_as_the_unstreamed_ones(
     for part, answer in zip(growing, whole, strict=True):
         assert answer.startswith(part)
         assert 0 < len(part) < len(answer)
-    assert page.evaluate("window.strips.map((strip) => strip.isConnected)") == [True, True], "drawn anew, not grown"
     expect(page.get_by_text("cut at the limit")).to_have_count(2)
+
+
+@pytest.mark.usefixtures("client")
+def test_a_model_that_is_not_in_memory_is_said_to_be_loaded(page: Page, platform: RunningPlatform) -> None:
+    shutil.copytree(platform.home / "models" / "tiny", platform.home / "models" / "cold")
+    page.goto(f"{platform.dashboard_url}/playground?models=cold&prompt=1%2B1%3D&max_tokens=4")
+    page.get_by_role("button", name="Ask").click()
+
+    expect(page.get_by_text("the model is being loaded")).to_be_visible()
+    expect(page.locator(".sampled .alternatives li").first).to_be_visible(timeout=90_000)
+    expect(page.get_by_text("the model is being loaded")).to_have_count(0)
 
 
 @pytest.mark.parametrize("leave", ["Stop", "System"])
@@ -279,7 +294,7 @@ def test_an_answer_that_is_stopped_or_left_is_drawn_no_further_and_shows_what_it
         time.sleep(0.1)
     assert num_asks() == 0
     page.get_by_text("Playground", exact=True).first.click()
-    expect(page.get_by_text("stopped before its end")).to_have_count(8)
+    expect(page.get_by_text("stopped before its end")).to_have_count(8, timeout=60_000)
     expect(page.locator(".sampled .token")).not_to_have_count(0)
     expect(page.locator(".sampled .alternatives").first.locator("li")).not_to_have_count(0)
 
