@@ -68,13 +68,21 @@ class Window:
         if known != period:
             current, before = 0, current if known == period - 1 else 0
         used = current + before * (1.0 - elapsed)
-        wait_s = max(1, math.ceil((1.0 - elapsed) * self._period_s))
-        if used + 1 > self._limit.amount:
+        if used + 1 > self._limit.amount + 1e-9:  # whoever comes back on the second is not refused by a rounding
+            wait_s = max(1, math.ceil(self._period_s * (self._room_at(current, before) - elapsed)))
             raise TooManyRequests(f"More than {self._limit}; come back in {wait_s} s.", retry_after_s=wait_s)
         if len(self._counts) >= MAX_NAMES and name not in self._counts:
             self._counts = {each: kept for each, kept in self._counts.items() if kept[0] >= period - 1}
         self._counts[name] = (period, current + 1, before)
-        return Rate(self._limit.amount, max(0, int(self._limit.amount - used - 1)), wait_s)
+        reset_s = max(1, math.ceil((1.0 - elapsed) * self._period_s))
+        return Rate(self._limit.amount, max(0, int(self._limit.amount - used - 1)), reset_s)
+
+    def _room_at(self, current: int, before: int) -> float:
+        """When one more fits in if nobody else asks, in periods since this one began."""
+        others = self._limit.amount - 1
+        if current <= others:  # as soon as enough of the period before has moved out
+            return 1.0 - (others - current) / before
+        return 2.0 - others / current
 
 
 def _window(limit: str) -> Window | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from limits import parse
 
@@ -13,13 +15,32 @@ from api.rates import Window
 def test_a_limit_is_reached_and_frees_itself_as_the_window_moves() -> None:
     window = Window(parse("4/minute"))
     assert [window.count("a", now=600.0).remaining for _ in range(4)] == [3, 2, 1, 0]
-    with pytest.raises(TooManyRequests, match="come back in 30 s") as refused:
+    with pytest.raises(TooManyRequests, match="come back in 45 s") as refused:
         window.count("a", now=630.0)
-    assert refused.value.retry_after_s == 30
+    assert refused.value.retry_after_s == 45
     with pytest.raises(TooManyRequests):
         window.count("a", now=674.0)  # of the 4 before, 3.07 still count
     assert window.count("a", now=675.0).remaining == 0  # and now 3
     assert window.count("a", now=1000.0).remaining == 3
+
+
+def test_whoever_waits_as_long_as_told_gets_in_and_two_seconds_earlier_does_not() -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    source = random.Random(seed)
+    for _ in range(200):
+        window, now = Window(parse(f"{source.randint(1, 9)}/minute")), float(source.randint(0, 10**6))
+        refusal = None
+        while refusal is None:
+            now += source.choice((0, 1, 5, 30))
+            try:
+                window.count("a", now)
+            except TooManyRequests as error:
+                refusal = error.retry_after_s
+        assert refusal is not None
+        if refusal > 2:  # told in whole seconds, rounded up
+            with pytest.raises(TooManyRequests):
+                window.count("a", now + refusal - 2)
+        assert window.count("a", now + refusal), f"seed {seed}"
 
 
 def test_names_are_counted_apart_and_forgotten_when_there_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
