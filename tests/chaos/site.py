@@ -29,6 +29,7 @@ from client.servers import Server, start_postgres, start_valkey
 from client.state import prepare_home
 from stapo_core.failpoints import PASSED, VARIABLE
 from tests.chaos import audit
+from tests.chaos.nursery import Newborn, Nursery
 from tests.chaos.proxy import Proxy
 from tests.conftest import find_free_port
 
@@ -65,8 +66,8 @@ class Process:
     """One process of the platform: `start` makes it anew when it has died, unless it is held down."""
 
     name: str
-    start: Callable[[], subprocess.Popen[bytes]]
-    popen: subprocess.Popen[bytes] | None = None
+    start: Callable[[], subprocess.Popen[bytes] | Newborn]
+    popen: subprocess.Popen[bytes] | Newborn | None = None
     is_held_down: bool = False
 
     @property
@@ -119,6 +120,7 @@ class Site:
         self.proxies = {f"worker-{n}": Proxy(sockets["postgres"]) for n in range(self.shape.num_workers)}
         self.proxies["valkey"] = Proxy(sockets["valkey"])
         self._add("api", self._start_api)
+        self.nursery = Nursery(ROOT, self._env("", ""), self.home / "logs" / "nursery.log")
         for number in range(self.shape.num_workers):
             self._add(f"worker-{number}", lambda name=f"worker-{number}": self._start_worker(name))  # type: ignore[misc]
         self.client = Client(f"http://127.0.0.1:{self.api_port}", (self.home / "api_key").read_text().strip())
@@ -137,6 +139,7 @@ class Site:
             if process.pid is not None and name not in ("postgres", "valkey"):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.popen.wait()  # type: ignore[union-attr]
+        self.nursery.close()
         for proxy in self.proxies.values():
             proxy.close()
         self.client.close()
@@ -206,7 +209,7 @@ class Site:
 
     # --- parts
 
-    def _add(self, name: str, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    def _add(self, name: str, start: Callable[[], subprocess.Popen[bytes] | Newborn]) -> None:
         self.processes[name] = Process(name, start, start())
 
     def _add_inputs(self) -> None:
@@ -264,15 +267,15 @@ class Site:
         env = self._env(self.postgres.url, f"redis://127.0.0.1:{self.proxies['valkey'].port}/0")
         return spawn(Command((sys.executable, *arguments, *port), env, self.home / "logs" / "api.log"))
 
-    def _start_worker(self, name: str) -> subprocess.Popen[bytes]:
+    def _start_worker(self, name: str) -> Newborn:
         database = (
             f"postgresql+psycopg://stapo@127.0.0.1:{self.proxies[name].port}/stapo?sslmode=disable&gssencmode=disable"
         )
         env = self._env(database, f"redis://127.0.0.1:{self.proxies['valkey'].port}/0")
         pool = ("--pool", "threads", "--concurrency", str(self.shape.slots), "-n", f"{name}@%h")
         lean = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle")
-        arguments = (sys.executable, "-m", "celery", "-A", "tests.chaos.worker", "worker", *pool, *lean)
-        return spawn(Command(arguments, env, self.home / "logs" / f"{name}.log", folder=ROOT))
+        arguments = ("-A", "tests.chaos.worker", "worker", *pool, *lean)
+        return self.nursery.bear(arguments, env, self.home / "logs" / f"{name}.log")
 
     def _restart_postgres(self) -> subprocess.Popen[bytes]:
         self.postgres = start_postgres(self.home)
