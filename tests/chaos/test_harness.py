@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import socketserver
 import threading
@@ -9,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ import pytest
 from stapo_core.failpoints import PLACES
 from tests.chaos.controls import GUARDS, noticed
 from tests.chaos.faults import plan
+from tests.chaos.nursery import Nursery
 from tests.chaos.proxy import Proxy
+from tests.chaos.site import ROOT
 from tests.chaos.trainer import follow, prompts_of
 
 
@@ -107,3 +111,12 @@ def test_an_end_amid_connections_is_no_error(proxy: Proxy, caplog: pytest.LogCap
         with pytest.raises(ConnectionResetError):
             connection.recv(9)
     assert [record.message for record in caplog.records if record.name == "asyncio"] == []
+
+
+def test_the_nursery_runs_what_it_is_told_to_and_the_harness_sees_its_end(tmp_path: Path) -> None:
+    nursery = Nursery(ROOT, os.environ, tmp_path / "nursery.log")
+    newborn = nursery.bear(["--version"], {}, tmp_path / "newborn.log")
+    newborn.wait()
+    assert newborn.poll() == 0
+    assert metadata.version("celery") in (tmp_path / "newborn.log").read_text()
+    nursery.close()
