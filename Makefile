@@ -33,7 +33,7 @@ check: $(INSTALLED)
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m tests.fuzz.data_reader --seconds 60
 
-# Some two hundred faults against the real platform, the harness without its guards, full disks, lost servers. The
+# Some two hundred faults against the real platform, the product without each of its guards, full disks, lost servers. The
 # release form is the same with a thousand and more, and takes about an hour.
 chaos: $(INSTALLED)
 	$(BIN)/python -m tests.chaos gate

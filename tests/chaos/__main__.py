@@ -42,7 +42,8 @@ def storm(options: argparse.Namespace) -> list[str]:
         report = Storm(site, faults, seed=seed).run(step, at_most_s=60.0 * options.minutes)
     _show(report)
     missed = set(PLACES) - set(report.hits) if {fault.phase for fault in faults} >= set(PLACES) else set()
-    return report.breaches + [f"nobody came by {place}" for place in sorted(missed)]
+    late = [f"only {report.num_faults} of {len(faults)} faults in time"] if report.num_faults < len(faults) else []
+    return report.breaches + late + [f"nobody came by {place}" for place in sorted(missed)]
 
 
 def controls(options: argparse.Namespace) -> list[str]:
