@@ -18,6 +18,7 @@ from typing import Any
 
 from client.errors import ClientError
 from client.http import Client
+from client.process import StartError
 from client.running import RunningPlatform, start_platform
 from client.settings import read_settings
 from tests.chaos.site import GRADER, MAKE_MODEL, QUICK, ROOT, training_file
@@ -61,7 +62,13 @@ def kill_supervisors(*, rounds: int, seed: int, on_progress: Callable[[int], Non
 def _start(home: Path) -> RunningPlatform:
     quick = {f"STAPO_{name}": value for name, value in QUICK.items()} | {"STAPO_STALL_S": "300"}
     env = os.environ | quick | {"STAPO_HOME": str(home), "OMP_NUM_THREADS": "1"}
-    return start_platform(read_settings(env, api_port=find_free_port(), dashboard_port=find_free_port()))
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return start_platform(read_settings(env, api_port=find_free_port(), dashboard_port=find_free_port()))
+        except StartError:  # a machine that is busy with others; how long a start may take is promised elsewhere
+            if time.monotonic() > deadline:
+                raise
 
 
 def _submit(platform: RunningPlatform) -> str:
