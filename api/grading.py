@@ -12,6 +12,7 @@ from typing import Any
 from api.errors import Unavailable, Unprocessable
 from stapo_core.config import Grader, MultiGrader
 from stapo_core.graders import GraderPool, UserCodeRefused, build_grader, check_user_code, item_fields
+from stapo_core.graders.children import NotStarted
 from stapo_core.graders.judges import JudgesError, check_judges
 from stapo_core.graders.score import Sample, Verdicts
 from stapo_core.graders.templates import TemplateError
@@ -54,6 +55,8 @@ class GraderDesk:
                 return pool.judge([Sample(item, text) for item, text in samples])
             except TemplateError as error:
                 raise Unprocessable(str(error), code="invalid_grader", param="item") from error
+            except NotStarted as error:
+                raise Unavailable(f"The grader cannot be tried now: {error}.", code="busy") from error
             finally:
                 pool.close()
 

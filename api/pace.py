@@ -1,4 +1,5 @@
-"""Keeps a process of the API even: few threads at a time, another line for what is slow, short garbage collections.
+"""Keeps a process of the API even: few threads at a time, a line of bounded length, another one for what is slow,
+short garbage collections.
 
 Threads share one interpreter with the event loop. While forty of them are awake the loop waits behind forty turns,
 each turn costs more than it would in a short line, and a delay that piled requests up feeds itself. So few run at a
@@ -19,6 +20,8 @@ NUM_QUICK = 8
 """Requests at work at a time, whatever their number."""
 NUM_SLOW = 16
 """Besides those, requests that read a file, run a grader or draw up a plan."""
+LONGEST_LINE = 500
+"""Requests that may wait for the quick ones' turns, some seconds' worth; who comes then is told to come again."""
 YOUNG_OBJECTS = 10_000
 """So many new objects bring a look at the young ones, of some milliseconds; Python's own 700 suits small programs."""
 
@@ -38,6 +41,11 @@ def settle() -> None:
         gc.collect()
         gc.freeze()
         gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+
+
+def is_full() -> bool:
+    """Whether so many requests wait that another one had better not: its caller would have left when it is answered."""
+    return to_thread.current_default_thread_limiter().statistics().tasks_waiting >= LONGEST_LINE
 
 
 def slow(route: Callable[_Asked, _Given]) -> Callable[_Asked, Awaitable[_Given]]:

@@ -23,12 +23,14 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BadRequest, FieldError, ServiceError, TooLarge, TooManyRequests, Unavailable, Unprocessable
+from api.pace import is_full
 from api.schemas import DialectError, Fault, JobCreate, Problem
 from api.store.database import Outage
 
 MEDIA_TYPE = "application/problem+json"
 MAX_JSON_BYTES = 4 * 2**20
 MULTIPART_SLACK = 64 * 2**10
+_ALIVE = "/healthz"  # it needs no turn, and who is refused it believes that the process is dead
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LOG = structlog.get_logger()
 
@@ -137,6 +139,10 @@ class Shell:
             answer = problem_response(Request(scope), _too_large(limit), {"Connection": "close"})
             await answer(scope, receive, _stamped(send, scope))
             return
+        if is_full() and scope["path"] != _ALIVE:
+            answer = problem_response(Request(scope), _crowded(), {"Connection": "close", "Retry-After": "1"})
+            await answer(scope, receive, _stamped(send, scope))
+            return
         rewriting = _Rewriter(scope, _stamped(send, scope))
         await self._app(scope, _bounded(receive, limit), rewriting.send)
 
@@ -194,6 +200,10 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 async def _nothing() -> Message:
     return {"type": "http.disconnect"}
+
+
+def _crowded() -> Unavailable:
+    return Unavailable("More requests wait than can be answered in time; try again shortly.", code="overloaded")
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -95,7 +95,7 @@ class ChildPool:
         self._children.remove(child)
         child.kill()
         if not child.was_ready:
-            raise RuntimeError(f"a grader's child could not start ({error}); its own words stand in the log above")
+            raise NotStarted(f"a grader's child could not start ({error}); its own words stand in the log above")
         if child.pair is not None:
             work.give_up(child.pair, error, child.seconds())
         fresh = self._start()
@@ -104,6 +104,10 @@ class ChildPool:
 
     def _start(self) -> _Child:
         return _Child(self._module, self._settings)
+
+
+class NotStarted(RuntimeError):
+    """A child could not be started, or not in time: of the pairs nothing is said by that."""
 
 
 @dataclass

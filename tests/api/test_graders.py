@@ -70,6 +70,18 @@ def test_the_official_client_checks_and_tries_graders(service: Service, server: 
     assert not run.metadata.errors.other_error
 
 
+def test_a_grader_whose_process_cannot_start_in_time_may_be_tried_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stapo_core.graders.children._START_S", 0.001)
+    grader = {"type": "math", "reference": "{{item.answer}}"}
+
+    answer = service.client.post(RUN, json={"grader": grader, "item": {"answer": "1"}, "model_sample": "1"})
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "busy")
+    assert "could not start (timeout)" in answer.json()["detail"]
+
+
 def test_a_child_that_reads_foreign_text_knows_no_setting_of_the_service(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STAPO_DATABASE_URL", "postgresql://secret")
     scorer = MathScorer(MathGrader(type="math", reference="x"))

@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import anyio
+import pytest
 from anyio import to_thread
 
-from api.pace import NUM_QUICK, NUM_SLOW, run_slow, settle
+from api import pace
+from api.pace import NUM_QUICK, NUM_SLOW, is_full, run_slow, settle
 from tests.api.conftest import Service
 
 RUN = {
@@ -71,6 +73,43 @@ def test_few_requests_are_at_work_at_a_time_and_the_slow_ones_are_counted_apart(
 
     anyio.run(come)
     assert (quick.most, slow.most) == (NUM_QUICK, NUM_SLOW)
+
+
+def test_a_line_is_full_when_as_many_wait_as_would_have_left_before_their_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "LONGEST_LINE", 3)
+    crowd, seen = Crowd(), []
+
+    async def come() -> None:
+        settle()
+        async with anyio.create_task_group() as tasks:
+            for number in range(NUM_QUICK + 3):
+                seen.append(is_full())
+                tasks.start_soon(to_thread.run_sync, crowd.enter)
+                with anyio.fail_after(60.0):
+                    while crowd.inside < min(number + 1, NUM_QUICK):
+                        await anyio.sleep(0.01)
+                await anyio.sleep(0.01)
+            seen.append(is_full())
+            crowd.may_go.set()
+        seen.append(is_full())
+
+    anyio.run(come)
+    assert seen == [False] * (NUM_QUICK + 3) + [True, False]
+
+
+def test_who_comes_to_a_full_line_is_told_to_come_again_and_the_process_still_says_that_it_lives(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.problems.is_full", lambda: True)
+
+    refused, alive = service.client.get("/v1/files"), service.client.get("/healthz")
+
+    assert (refused.status_code, refused.json()["code"]) == (503, "overloaded")
+    assert refused.headers["retry-after"] == "1"
+    assert "x-should-retry" not in refused.headers
+    assert alive.status_code == 200
 
 
 def test_what_slow_work_raises_is_raised_where_it_was_asked_for() -> None:
