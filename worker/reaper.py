@@ -62,11 +62,15 @@ class Housekeeper:
         self._beaten_at = now
 
     def _reap(self) -> None:
-        if time.monotonic() < self._reap_after:
+        asked_at = time.monotonic()
+        if asked_at < self._reap_after:
             return
         with self._runner.database.transaction() as session:
-            for job_id in leases.expire_leases(session, self._runner.rule, lease_s=self._settings.lease_s):
-                _LOG.warning("lease_lapsed", job=job_id)
+            lapsed = leases.expire_leases(session, self._runner.rule, lease_s=self._settings.lease_s)
+            if time.monotonic() - asked_at > self._settings.lease_s / 2:
+                raise Outage("the database stood still over the question whose lease has lapsed")
+        for job_id in lapsed:
+            _LOG.warning("lease_lapsed", job=job_id)
 
     def _poll(self) -> None:
         self._jobs = [job for job in self._jobs if job.is_alive()]

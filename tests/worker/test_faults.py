@@ -191,6 +191,29 @@ def test_housekeeping_outlives_a_fault_of_its_own(
     assert read_job(job_id).state == JobState.SUCCEEDED
 
 
+def test_nobody_loses_a_job_by_a_question_over_which_the_database_stood_still(
+    settings: Settings, add_job: AddJob, read_job: ReadJob, database: Database
+) -> None:
+    settings = settings.model_copy(update={"lease_s": 1.0, "heartbeat_s": 0.001})
+    job_id = add_job(model="tiny")
+    with database.transaction() as session:
+        leases.claim_job(session, worker="w", lease_s=0.0)
+    keeper = Housekeeper(Runner(settings), settings)
+    try:
+        with database.transaction() as session:
+            session.execute(text("LOCK TABLE jobs"))
+            keeper.start()
+            time.sleep(1.0)
+        time.sleep(0.3)
+        assert (read_job(job_id).state, read_job(job_id).fence) == (JobState.STARTING, 1)
+        deadline = time.monotonic() + 60.0
+        while read_job(job_id).fence == 1:  # a lease later, when it has had time to speak up
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        keeper.stop()
+
+
 def test_a_worker_that_is_up_and_deaf_is_seen_as_silent(settings: Settings, database: Database) -> None:
     keeper = Housekeeper(Runner(settings), settings)
     keeper.start()
