@@ -20,7 +20,7 @@ NUM_QUICK = 8
 """Requests at work at a time, whatever their number."""
 NUM_SLOW = 16
 """Besides those, requests that read a file, run a grader or draw up a plan."""
-LONGEST_LINE = 500
+LONGEST_LINE = 2_000
 """Requests that may wait for the quick ones' turns, some seconds' worth; who comes then is told to come again."""
 YOUNG_OBJECTS = 10_000
 """So many new objects bring a look at the young ones, of some milliseconds; Python's own 700 suits small programs."""

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import Any, TypeVar
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from api import pace
 from api.pace import NUM_QUICK, NUM_SLOW, is_full, run_slow, settle
 from tests.api.conftest import Service
 
+_Given = TypeVar("_Given")
 RUN = {
     "grader": {"type": "string_check", "name": "same", "input": "a", "reference": "a", "operation": "eq"},
     "model_sample": "a",
@@ -39,6 +41,12 @@ class Crowd:
         assert self.may_go.wait(60.0)
         with self._lock:
             self.inside -= 1
+
+
+def run(work: Callable[..., Awaitable[_Given]], *args: Any) -> _Given:
+    """What it gives, from an event loop of its own: the thread of the tests may be in one, a browser's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(anyio.run, work, *args).result()
 
 
 def test_requests_that_wait_for_a_grader_hold_up_no_request_of_another_kind(service: Service) -> None:
@@ -71,7 +79,7 @@ def test_few_requests_are_at_work_at_a_time_and_the_slow_ones_are_counted_apart(
             quick.may_go.set()
             slow.may_go.set()
 
-    anyio.run(come)
+    run(come)
     assert (quick.most, slow.most) == (NUM_QUICK, NUM_SLOW)
 
 
@@ -95,7 +103,7 @@ def test_a_line_is_full_when_as_many_wait_as_would_have_left_before_their_turn(
             crowd.may_go.set()
         seen.append(is_full())
 
-    anyio.run(come)
+    run(come)
     assert seen == [False] * (NUM_QUICK + 3) + [True, False]
 
 
@@ -123,7 +131,7 @@ def test_what_slow_work_raises_is_raised_where_it_was_asked_for() -> None:
             return str(error)
         return "nothing"
 
-    assert anyio.run(ask, partial(fail, "no room")) == "no room"
+    assert run(ask, partial(fail, "no room")) == "no room"
 
 
 def test_what_is_loaded_by_the_start_is_not_looked_through_for_garbage_again() -> None:

@@ -37,7 +37,7 @@ def test_a_rate_and_a_quota_that_are_used_up_are_rate_limit_errors(service: Serv
         client.models.list()
     assert rate.value.code == "rate_limit_exceeded"
     assert rate.value.type == "rate_limit_error"
-    assert int(rate.value.response.headers["retry-after"]) <= 60
+    assert 1 <= int(rate.value.response.headers["retry-after"]) <= 120  # a call weighs until the end of the next minute
 
 
 def test_a_file_that_is_too_large_is_named_by_its_limit(client: OpenAI) -> None:
