@@ -111,8 +111,10 @@ def duration(seconds: float | None) -> str:
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` significant digits and no exponent in the usual range; a dash for None."""
-    return "–" if value is None else f"{value:.{digits}g}"
+    """A number with `digits` significant digits, whole from a thousand on; a dash for None."""
+    if value is None:
+        return "–"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.{digits}g}"
 
 
 def count(value: float) -> str:

@@ -56,3 +56,9 @@ def test_a_search_finds_runs_by_every_word_of_name_model_algorithm_and_id() -> N
     assert formats.matches(job, "stapo ab12")
     assert formats.matches(job, "")
     assert not formats.matches(job, "arith grpo")
+
+
+def test_a_number_has_three_digits_and_from_a_thousand_on_no_fraction() -> None:
+    values = (None, 0.012345, 42.15, 999.4, 1064.6, -12345.6)
+
+    assert [formats.number(value) for value in values] == ["–", "0.0123", "42.1", "999", "1,065", "-12,346"]
