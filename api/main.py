@@ -10,6 +10,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
+from fastapi_standalone_docs import StandaloneDocs
 
 from api.answers import Answers
 from api.dispatch import Dispatcher
@@ -54,6 +55,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Meter, instruments=app.state.instruments)
     for router in ALL_ROUTES:
         app.include_router(router)
+    StandaloneDocs(app)  # a page where people type their keys runs no script from a stranger's host
     write_document = app.openapi
     app.openapi = lambda: complete_document(app, write_document())  # type: ignore[method-assign]
     return app

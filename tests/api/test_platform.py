@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -107,3 +109,12 @@ def test_a_quota_that_is_used_up_is_named(service: Service) -> None:
     assert [answer.status_code for answer in (first, second, third, upload)] == [201, 429, 201, 429]
     assert second.json()["code"] == upload.json()["code"] == "quota_exceeded"
     assert second.headers["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_that_draw_the_api_load_nothing_from_elsewhere(service: Service, page: str) -> None:
+    addresses = re.findall(r"""(?:src|href|url)\s*[=:]\s*["']([^"']+)["']""", service.client.get(page).text)
+    assert any(address.endswith(".js") for address in addresses)
+    assert [(address, service.client.get(address).status_code) for address in addresses] == [
+        (address, 200) for address in addresses if address.startswith("/")
+    ]
