@@ -40,9 +40,10 @@ function linearTicks(low, high, count) {
   const rough = (0.75 * (high - low)) / Math.max(count, 1); // rather a third more ticks than half as many
   const power = 10 ** Math.floor(Math.log10(rough || 1));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => size >= rough) ?? power;
+  const top = Math.max(Math.abs(low), Math.abs(high));
   const ticks = [];
   for (let index = Math.ceil(low / step - 1e-9); index * step <= high + step * 1e-9; index++) {
-    ticks.push({ value: index * step, label: tickText(index * step, step) });
+    ticks.push({ value: index * step, label: tickText(index * step, step, top) });
   }
   return ticks;
 }
@@ -58,10 +59,18 @@ function logTicks(low, high) {
   return ticks;
 }
 
-function tickText(value, step) {
+/** A tick in as many digits as its `step` needs; every label of an axis up to `top` has the same unit. */
+function tickText(value, step, top) {
   if (Math.abs(value) < step * 1e-6) return "0";
-  if (Math.abs(value) >= 1000 || step < 1e-4) return numberText(value);
-  return value.toFixed(Math.max(0, -Math.floor(Math.log10(step) + 1e-9)));
+  if (top < 1e-3) return value.toExponential(exponent(value) - exponent(step));
+  const [unit, name] = UNITS.find(([size, , least]) => top >= least && step >= size / 100) ?? [1, ""];
+  return (value / unit).toFixed(Math.max(0, -exponent(step / unit))) + name;
+}
+
+const UNITS = [[1e6, "M", 1e6], [1e3, "k", 1e4]]; // size, name, where it begins
+
+function exponent(value) {
+  return Math.floor(Math.log10(Math.abs(value)) + 1e-9);
 }
 
 /** A number with three significant digits: 0.0123, 42.1, 1.25k, 3.4M, 2.1e-6. */

@@ -17,6 +17,17 @@ test("ticks are round numbers inside the axis", () => {
   assert.deepEqual(labels(-0.02, 0.05), ["-0.02", "0", "0.02", "0.04"]);
 });
 
+test("every tick has the digits that tell it from the next, and all of an axis one unit", () => {
+  const labels = (low, high) => linearScale(low, high, 0, 1).ticks(4).map(({ label }) => label);
+  assert.deepEqual(labels(1203, 1223), ["1205", "1210", "1215", "1220"]);
+  assert.deepEqual(labels(50005, 50065), ["50.02k", "50.04k", "50.06k"]);
+  assert.deepEqual(labels(50001, 50009), ["50002", "50004", "50006", "50008"]);
+  assert.deepEqual(labels(0, 20000), ["0", "5k", "10k", "15k", "20k"]);
+  assert.deepEqual(labels(1.2e6, 1.29e6), ["1.20M", "1.22M", "1.24M", "1.26M", "1.28M"]);
+  assert.deepEqual(labels(1.0e-4, 1.9e-4), ["1.0e-4", "1.2e-4", "1.4e-4", "1.6e-4", "1.8e-4"]);
+  assert.deepEqual(labels(0.50001, 0.5001), ["0.50002", "0.50004", "0.50006", "0.50008", "0.50010"]);
+});
+
 test("a log axis gives every decade the same height", () => {
   const axis = logScale(1, 1000, 300, 0);
   assert.equal(axis.toPixel(1), 300);
