@@ -158,7 +158,11 @@ def _all(parts: Sequence[Command], options: argparse.Namespace) -> list[str]:
     for part in parts:
         CONSOLE.rule(part.__name__, align="left")
         began = time.monotonic()
-        breaches += [f"{part.__name__}: {breach}" for breach in part(options)]
+        try:
+            breaches += [f"{part.__name__}: {breach}" for breach in part(options)]
+        except Exception as error:  # one part that breaks off costs no other part its figures
+            CONSOLE.print_exception()
+            breaches.append(f"{part.__name__} broke off: {error}")
         _say(f"{part.__name__} took {time.monotonic() - began:.0f} s")
     return breaches
 
