@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
@@ -32,72 +32,25 @@ Bearer = Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)]
 Ticket = Annotated[str | None, Depends(_TICKET)]
 
 
-async def _database(request: Request) -> Database:
-    database: Database = request.app.state.database
-    return database
+def _part(name: str) -> Any:
+    """What the application keeps under a name."""
+
+    async def find(request: Request) -> Any:
+        return getattr(request.app.state, name)
+
+    return Depends(find)
 
 
-async def _settings(request: Request) -> Settings:
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-async def _dispatcher(request: Request) -> Dispatcher:
-    dispatcher: Dispatcher = request.app.state.dispatcher
-    return dispatcher
-
-
-async def _streams(request: Request) -> Streams:
-    streams: Streams = request.app.state.streams
-    return streams
-
-
-async def _instruments(request: Request) -> Instruments:
-    instruments: Instruments = request.app.state.instruments
-    return instruments
-
-
-async def _grader_desk(request: Request) -> GraderDesk:
-    desk: GraderDesk = request.app.state.grader_desk
-    return desk
-
-
-async def _relay(request: Request) -> Relay:
-    relay: Relay = request.app.state.relay
-    return relay
-
-
-DatabaseDep = Annotated[Database, Depends(_database)]
-SettingsDep = Annotated[Settings, Depends(_settings)]
-DispatcherDep = Annotated[Dispatcher, Depends(_dispatcher)]
-GraderDeskDep = Annotated[GraderDesk, Depends(_grader_desk)]
-InstrumentsDep = Annotated[Instruments, Depends(_instruments)]
-StreamsDep = Annotated[Streams, Depends(_streams)]
-RelayDep = Annotated[Relay, Depends(_relay)]
-
-
-async def _rates(request: Request) -> Rates:
-    rates: Rates = request.app.state.rates
-    return rates
-
-
-RatesDep = Annotated[Rates, Depends(_rates)]
-
-
-async def _answers(request: Request) -> Answers:
-    answers: Answers = request.app.state.answers
-    return answers
-
-
-AnswersDep = Annotated[Answers, Depends(_answers)]
-
-
-async def _keyring(request: Request) -> Keyring:
-    keyring: Keyring = request.app.state.keyring
-    return keyring
-
-
-KeyringDep = Annotated[Keyring, Depends(_keyring)]
+DatabaseDep = Annotated[Database, _part("database")]
+SettingsDep = Annotated[Settings, _part("settings")]
+DispatcherDep = Annotated[Dispatcher, _part("dispatcher")]
+GraderDeskDep = Annotated[GraderDesk, _part("grader_desk")]
+InstrumentsDep = Annotated[Instruments, _part("instruments")]
+StreamsDep = Annotated[Streams, _part("streams")]
+RelayDep = Annotated[Relay, _part("relay")]
+RatesDep = Annotated[Rates, _part("rates")]
+AnswersDep = Annotated[Answers, _part("answers")]
+KeyringDep = Annotated[Keyring, _part("keyring")]
 
 
 async def _caller(
