@@ -14,8 +14,11 @@ from dashboard import formats, service
 JsonObject = Mapping[str, Any]
 
 
-def file_report(file_id: str, *, against: str | None = None) -> None:
-    """Rows, refusals, duplicates, overlap with the other file, lengths. A report that cannot be had is no hindrance."""
+def file_report(file_id: str, *, key: str, against: str | None = None) -> None:
+    """Rows, refusals, duplicates, overlap with the other file, lengths. A report that cannot be had is no hindrance.
+
+    `key` tells reports on the same file apart.
+    """
     try:
         report = _validated(file_id, against)
     except (ApiUnreachable, ApiError) as error:
@@ -29,12 +32,15 @@ def file_report(file_id: str, *, against: str | None = None) -> None:
     if faults["Line"]:
         with st.expander(f"{len(faults['Line'])} lines to look at"):
             st.dataframe(
-                faults, hide_index=True, height=180, key=f"faults-{file_id}", alt="Lines of the file to look at"
+                faults, hide_index=True, height=180, key=f"{key}-faults-{file_id}", alt="Lines of the file to look at"
             )
     lengths = report["prompt_characters"]
     if lengths and len(lengths["histogram"]) > 1:
         st.echarts_chart(
-            length_histogram(lengths), height=110, key=f"lengths-{file_id}", alt="How many prompts have which length"
+            length_histogram(lengths),
+            height=110,
+            key=f"{key}-lengths-{file_id}",
+            alt="How many prompts have which length",
         )
 
 

@@ -27,10 +27,10 @@ def choose(uploaded: list[FileObject]) -> dict[str, str | None]:
         validation = _file("Validation problems (optional)", "validation", uploaded)
     if training is not None:
         with left:
-            previews.file_report(training, against=validation)
+            previews.file_report(training, key="training", against=validation)
     if validation is not None:
         with right:
-            previews.file_report(validation)
+            previews.file_report(validation, key="validation")
     return {"training_file": training, "validation_file": validation}
 
 

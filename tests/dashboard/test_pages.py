@@ -360,3 +360,17 @@ def test_a_file_is_reported_on_and_a_dry_run_shows_the_plan_and_queues_nothing(f
     plan = {metric.label: metric.value for metric in app.metric}
     assert (plan["Steps"], plan["Responses a step"]) == ("2", "32")  # 8 rows by 4 a step, 8 answers each
     assert feed.client.list_jobs()["data"][:1] == before
+
+
+def test_one_file_may_hold_the_problems_to_train_and_to_validate_with(feed: Feed, tmp_path: Path) -> None:
+    problems = tmp_path / "both.jsonl"
+    problems.write_text("".join(json.dumps({"prompt": "1+" * n, "answer": "2"}) + "\n" for n in range(1, 9)))
+    file_id = feed.client.upload_file(problems)["id"]
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+
+    app.selectbox(key="training_file").select(file_id).run()
+    app.selectbox(key="validation_file").select(file_id).run()
+
+    assert not app.exception
+    assert len(app.get("echarts_chart")) == 2
+    assert "8 prompts stand in the other file too" in texts(app)
