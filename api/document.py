@@ -32,7 +32,13 @@ HEADERS: dict[str, tuple[dict[str, str], str]] = {
     "Repr-Digest": (_TEXT, "`sha-256=:base64:` of the whole file (RFC 9530)."),
     "Content-Range": (_TEXT, "Which bytes of how many."),
 }
-_BY_STATUS = {"401": ["WWW-Authenticate"], "405": ["Allow"], "429": ["Retry-After"], "503": ["Retry-After"]}
+_BY_STATUS = {
+    "401": ["WWW-Authenticate"],
+    "405": ["Allow"],
+    "409": ["Retry-After"],
+    "429": ["Retry-After"],
+    "503": ["Retry-After"],
+}
 _BY_OPERATION: dict[tuple[str, str], list[str]] = {
     ("create_job", "201"): ["Location"],
     ("fork_job", "201"): ["Location"],

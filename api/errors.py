@@ -15,7 +15,10 @@ class FieldError:
 
 
 class ServiceError(Exception):
-    """A refusal: an HTTP status, a stable code, a sentence and, if one field is at fault, its name."""
+    """A refusal: an HTTP status, a stable code, a sentence and, if one field is at fault, its name.
+
+    `retry_after_s` says when to come back, where time alone helps.
+    """
 
     status = 500
     title = "Internal error"
@@ -28,12 +31,14 @@ class ServiceError(Exception):
         code: str | None = None,
         param: str | None = None,
         errors: Sequence[FieldError] = (),
+        retry_after_s: int | None = None,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.code = code or type(self).code
         self.param = param
         self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
 
 
 class BadRequest(ServiceError):
@@ -55,13 +60,9 @@ class Forbidden(ServiceError):
 
 
 class TooManyRequests(ServiceError):
-    """A rate or a quota is used up; `retry_after_s` says when to come back, where time alone helps."""
+    """A rate or a quota is used up."""
 
     status, title, code = 429, "Too many requests", "rate_limit_exceeded"
-
-    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
-        super().__init__(detail, code=code)
-        self.retry_after_s = retry_after_s
 
 
 class NotFound(ServiceError):
@@ -101,13 +102,9 @@ class Unprocessable(ServiceError):
 
 
 class Unavailable(ServiceError):
-    """Something the service leans on does not answer; `retry_after_s` says when it may, where that is known."""
+    """Something the service leans on does not answer."""
 
     status, title, code = 503, "Service unavailable", "unavailable"
-
-    def __init__(self, detail: str, *, code: str | None = None, retry_after_s: int | None = None) -> None:
-        super().__init__(detail, code=code)
-        self.retry_after_s = retry_after_s
 
 
 class Fenced(Exception):

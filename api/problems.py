@@ -22,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.errors import BadRequest, FieldError, ServiceError, TooLarge, TooManyRequests, Unavailable, Unprocessable
+from api.errors import BadRequest, FieldError, ServiceError, TooLarge, Unavailable, Unprocessable
 from api.pace import is_full
 from api.schemas import DialectError, Fault, JobCreate, Problem
 from api.store.database import Outage
@@ -71,7 +71,7 @@ def problem_response(request: Request, error: ServiceError, headers: dict[str, s
 async def _on_service_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ServiceError)  # noqa: S101  # registered for this type alone
     headers = {"WWW-Authenticate": "Bearer"} if error.status == HTTPStatus.UNAUTHORIZED else {}
-    if isinstance(error, TooManyRequests | Unavailable) and error.retry_after_s is not None:
+    if error.retry_after_s is not None:
         headers = {"Retry-After": str(error.retry_after_s)}
     return problem_response(request, error, headers)
 
@@ -175,9 +175,8 @@ def _stamped(send: Send, scope: Scope) -> Send:
             headers["X-Request-Id"] = scope["request_id"]
             for name, value in scope.get("rate_headers", {}).items():
                 headers[name] = value
-            may_help_to_wait = message["status"] == HTTPStatus.TOO_MANY_REQUESTS and "Retry-After" in headers
             is_refusal = HTTPStatus.BAD_REQUEST <= message["status"] < HTTPStatus.INTERNAL_SERVER_ERROR
-            if is_refusal and not may_help_to_wait:
+            if is_refusal and "Retry-After" not in headers:
                 headers["x-should-retry"] = "false"  # a refusal stays one; clients of the dialect read this
         await send(message)
 

@@ -13,6 +13,7 @@ from api.errors import Conflict, Unprocessable
 from api.store.tables import IdempotencyKey
 
 KEPT = text("interval '24 hours'")
+RETRY_AFTER_S = 1
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,11 @@ def find_answer(session: Session, tenant: str, key: str, request_sha256: str) ->
     """
     lock = int.from_bytes(hashlib.sha256(f"{tenant}/{key}".encode()).digest()[:8], "big", signed=True)
     if not session.scalar(select(func.pg_try_advisory_xact_lock(lock))):
-        raise Conflict("A request with this Idempotency-Key is still running; try again shortly.", code="key_in_use")
+        raise Conflict(
+            "A request with this Idempotency-Key is still running; try again shortly.",
+            code="key_in_use",
+            retry_after_s=RETRY_AFTER_S,
+        )
     session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < func.now() - KEPT))
     row = session.get(IdempotencyKey, (tenant, key))
     if row is None:
