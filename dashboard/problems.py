@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import streamlit as st
 
@@ -13,7 +14,11 @@ from client.objects import FileObject
 from dashboard import formats, notices, previews, service
 from stapo_core.config.sources import DEFAULT_PROBLEMS, MAX_PROBLEMS, TASKS
 
+if TYPE_CHECKING:
+    from streamlit.runtime.uploaded_file_manager import UploadedFile
+
 _PREVIEW_ROWS = 3
+_HEAD_BYTES = 4096
 _SUFFIXES = ["jsonl", "gz", "zst", "parquet"]
 _HELP = 'One {"prompt": …, "answer": …} a line, also under gzip or zstd; or parquet with a row for each problem.'
 
@@ -42,7 +47,7 @@ def source_row(task: str, *, size: int, seed: int) -> str:
 def _file(label: str, key: str, uploaded: list[FileObject]) -> str | None:
     fresh = st.file_uploader(label, type=_SUFFIXES, key=f"{key}_upload", help=_HELP)
     if fresh is not None:
-        return _fresh(fresh.file_id, fresh.name, fresh.getvalue())
+        return _fresh(fresh.file_id, fresh)
     names = {file["id"]: f"{file['filename']} ({formats.size(file['bytes'])})" for file in uploaded}
     chosen: str | None = st.selectbox(
         "or one that was uploaded before",
@@ -56,19 +61,31 @@ def _file(label: str, key: str, uploaded: list[FileObject]) -> str | None:
     return chosen
 
 
-def _fresh(upload_id: str, name: str, content: bytes) -> str | None:
-    """Hands a file to the API, once however often the page reruns."""
-    known: dict[str, FileObject] = st.session_state.setdefault("uploads", {})
+def head(file: BinaryIO) -> str:
+    """The first lines of a JSONL file, cut to what a page can show; of a file of any size only the start is read."""
+    file.seek(0)
+    lines = file.read(_HEAD_BYTES).decode("utf-8", "replace").split("\n")[:_PREVIEW_ROWS]
+    return "\n".join(line[:160] for line in lines)
+
+
+def _fresh(upload_id: str, fresh: UploadedFile) -> str | None:
+    """Hands a file to the API, once however often the page reruns, and whether it is taken or refused."""
+    known: dict[str, FileObject | ApiError] = st.session_state.setdefault("uploads", {})
     if upload_id not in known:
-        file = _upload(name, content)
-        if file is None:
+        try:
+            known[upload_id] = _upload(fresh.name, fresh.getvalue())
+        except ApiError as error:
+            known[upload_id] = error
+        except ApiUnreachable as error:
+            notices.refused(error)
             return None
-        known[upload_id] = file
     file = known[upload_id]
+    if isinstance(file, ApiError):
+        notices.refused(file)
+        return None
     st.caption(f"{formats.size(file['bytes'])} · sha256 {file['sha256'][:16]}…")
-    if name.endswith(".jsonl"):
-        head = content.decode("utf-8", "replace").splitlines()[:_PREVIEW_ROWS]
-        st.code("\n".join(line[:160] for line in head), language=None)
+    if fresh.name.endswith(".jsonl"):
+        st.code(head(fresh), language=None)
     return str(file["id"])
 
 
@@ -83,19 +100,18 @@ def _source(key: str) -> None:
 def _use(key: str) -> None:
     """Uploads the line that stands for the problems, chooses it, and with it the scorer of such tasks."""
     task, size, seed = (st.session_state[f"{key}_{field}"] for field in ("task", "size", "seed"))
-    file = _upload(f"{task}-{seed}.jsonl", source_row(task, size=size, seed=seed).encode())
-    if file is not None:
-        st.session_state[f"{key}_file"] = file["id"]
-        st.session_state["grader"] = "reasoning_gym"
-
-
-def _upload(name: str, content: bytes) -> FileObject | None:
-    """The file as the API has it; None, and said why, where it refuses."""
     try:
-        with tempfile.TemporaryDirectory() as folder, service.api() as client:
-            path = Path(folder) / Path(name).name
-            path.write_bytes(content)
-            return client.upload_file(path)
+        file = _upload(f"{task}-{seed}.jsonl", source_row(task, size=size, seed=seed).encode())
     except (ApiUnreachable, ApiError) as error:
         notices.refused(error)
-        return None
+        return
+    st.session_state[f"{key}_file"] = file["id"]
+    st.session_state["grader"] = "reasoning_gym"
+
+
+def _upload(name: str, content: bytes) -> FileObject:
+    """The file as the API has it. Raises ApiError and ApiUnreachable."""
+    with tempfile.TemporaryDirectory() as folder, service.api() as client:
+        path = Path(folder) / Path(name).name
+        path.write_bytes(content)
+        return client.upload_file(path)
