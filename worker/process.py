@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -91,8 +92,12 @@ class Trainer:
             self.process.stdin.close()
 
 
-def start_trainer(run_dir: Path, config: RunConfig, *, fence: int) -> Trainer:
+def start_trainer(
+    run_dir: Path, config: RunConfig, *, fence: int, environment: Mapping[str, str] | None = None
+) -> Trainer:
     """Writes the config and starts a trainer in the run directory; one that an earlier attempt left is ended first.
+
+    `environment` is added to what every child may see.
 
     Raises Fenced when a later attempt has been here, and OSError when the disk is full.
     """
@@ -107,7 +112,7 @@ def start_trainer(run_dir: Path, config: RunConfig, *, fence: int) -> Trainer:
         process = subprocess.Popen(  # noqa: S603  # our own module, no shell
             [*TRAINER, str(run_dir), "--die-with-parent"],
             cwd=run_dir,
-            env=child_environment() | _way_to_judges(config),
+            env=child_environment() | _way_to_judges(config) | dict(environment or {}),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

@@ -27,6 +27,7 @@ from stapo_core.config import RunConfig
 from stapo_core.events import EXIT_BAD_CONFIG, EXIT_DONE, EXIT_FENCED, EXIT_HALTED, EXIT_STOPPED
 from stapo_core.failpoints import failpoint
 from stapo_core.spool import is_storage_full
+from worker.devices import Devices, find_devices
 from worker.process import Trainer, start_trainer, tail_log
 from worker.recorder import Attempt, Recorder
 
@@ -47,6 +48,7 @@ class Runner:
         self.rule = RetryRule(max_attempts=settings.max_attempts, backoff_s=settings.backoff_s)
         self.is_draining = threading.Event()
         self._slots = threading.Semaphore(settings.worker_slots)
+        self._devices = Devices(find_devices())
 
     def run_waiting_jobs(self) -> None:
         """Claims and runs jobs until none waits, no slot is free, or the worker drains."""
@@ -75,11 +77,12 @@ class Runner:
         recorder = Recorder(self.database, attempt)
         try:
             failpoint("claimed")
-            trainer = start_trainer(attempt.run_dir, self._run_config(job), fence=job.fence)
-            try:
-                self._relay(trainer, recorder, attempt)
-            finally:
-                trainer.close()
+            with self._devices.lend() as device:
+                trainer = start_trainer(attempt.run_dir, self._run_config(job), fence=job.fence, environment=device)
+                try:
+                    self._relay(trainer, recorder, attempt)
+                finally:
+                    trainer.close()
             self._settle(trainer, recorder, attempt)
         except Fenced:
             _LOG.warning("fenced", job=job.id, fence=job.fence)
