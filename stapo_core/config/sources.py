@@ -15,7 +15,7 @@ DEFAULT_PROBLEMS = 500
 _NAMES = """
 ab acre advanced_geometry aiw arc_1d arc_agi base_conversion basic_arithmetic bf binary_alternation
 binary_matrix bitwise_arithmetic boxnet caesar_cipher calendar_arithmetic chain_sum circuit_logic
-coin_flip color_cube_rotation complex_arithmetic composite count_bits count_primes countdown course_schedule
+coin_flip color_cube_rotation complex_arithmetic count_bits count_primes countdown course_schedule
 cryptarithm decimal_arithmetic decimal_chain_sum dice emoji_mystery family_relationships figlet_font
 fraction_simplification futoshiki game_of_life game_of_life_halting gcd graph_color group_anagrams
 gsm_symbolic intermediate_integration isomorphic_strings jugs kakurasu knight_swap knights_knaves
@@ -30,12 +30,16 @@ survo syllogism time_intervals tower_of_hanoi tsumego word_ladder word_sequence_
 zebra_puzzles
 """
 TASKS = tuple(_NAMES.split())
-"""The tasks of reasoning-gym 0.1.25 but one, known without importing it."""
+"""The tasks of reasoning-gym 0.1.25 but those refused below, known without importing it."""
+_REFUSED = {
+    "codeio": "runs programs that came with it; choose another",
+    "composite": "mixes other tasks, which one file cannot describe; name one of these",
+}
 
 
 def _known(task: str) -> str:
-    if task == "codeio":
-        raise ValueError("reasoning-gym's task 'codeio' runs programs that came with it; choose another")
+    if task in _REFUSED:
+        raise ValueError(f"reasoning-gym's task {task!r} {_REFUSED[task]}")
     if task not in TASKS:
         near = difflib.get_close_matches(task, TASKS, n=3)
         hint = (

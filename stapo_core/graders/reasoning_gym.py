@@ -1,7 +1,8 @@
 """Has reasoning-gym's own scorers judge, in child processes under a deadline. Knows where a response's answer stands.
 
-Nine tasks evaluate an answer as Python to compare its value. Such an answer is handed on only if it is plain: numbers,
-lists, arithmetic, the usual functions. Nothing that could run is.
+Nine tasks evaluate an answer as Python to compare its value. Such an answer is handed on only if it is plain (numbers,
+lists, arithmetic, the usual functions) or inert (capitals and digits alone, as boards are written). Nothing that could
+run is.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ EVALUATED = frozenset(
 _WIDEST = 20_000  # characters; a longer answer is no answer
 _TAGGED = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 _WORD = re.compile(r"\w{0,16}")
+_INERT = re.compile(r"[A-Z0-9_\s]*")  # small letters could name what the scorer knows, such as the right answer
 _FUNCTIONS = frozenset(
     ("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "exp", "log", "sqrt", "Abs")
 )
@@ -86,4 +88,4 @@ def _may_be_handed_on(pair: Pair) -> bool:
         task = json.loads(pair.reference)["task"]
     except (ValueError, TypeError, KeyError):
         return True  # the child says that the reference cannot be read
-    return task not in EVALUATED or is_plain(pair.text)
+    return task not in EVALUATED or bool(_INERT.fullmatch(pair.text)) or is_plain(pair.text)

@@ -53,6 +53,7 @@ def test_problems_are_counted_without_making_them_all(path: Path) -> None:
     [
         ({"task": "chain_sums"}, "line 1: the source cannot be used: task: reasoning-gym has no task 'chain_sums'"),
         ({"task": "codeio"}, "runs programs that came with it"),
+        ({"task": "composite", "config": {"datasets": []}}, "mixes other tasks, which one file cannot describe"),
         ({"config": {"size": 0}}, "size 0 is no number of problems from 1 to 100000"),
         ({"config": {"seed": -1}}, "seed -1 is no whole number"),
         ({"size": 3}, "size: there is no such field"),
@@ -84,7 +85,7 @@ def test_the_tasks_are_those_of_the_package() -> None:
     make_task("chain_sum", {"size": 1, "seed": 0})
     from reasoning_gym.factory import DATASETS
 
-    assert set(TASKS) == set(DATASETS) - {"codeio"}
+    assert set(TASKS) == set(DATASETS) - {"codeio", "composite"}
 
 
 def test_a_config_takes_a_generator_in_place_of_a_file() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from stapo_core.config import ReasoningGymGrader
+from stapo_core.data import iter_rows
 from stapo_core.graders import item_fields
 from stapo_core.graders.reasoning_gym import EVALUATED, ReasoningGymScorer, answer_of, is_plain
 from stapo_core.graders.score import Pair
@@ -76,13 +77,22 @@ def test_a_verdict_that_takes_too_long_costs_its_deadline_and_nothing_else() -> 
     assert scores[1].value == 1.0
 
 
-def test_an_answer_that_is_evaluated_can_be_right(scorer: ReasoningGymScorer) -> None:
-    source = {"size": 9, "seed": 0}
-    from stapo_core.data.reasoning_gym import make_task
+@pytest.mark.parametrize("task", sorted(EVALUATED))
+def test_the_tasks_own_answers_are_right_where_answers_are_evaluated(
+    scorer: ReasoningGymScorer, task: str, tmp_path: Path
+) -> None:
+    """But those that give the integral back as it was: to take these would reward whoever copies the question."""
+    path = tmp_path / "source.jsonl"
+    path.write_text(json.dumps({"source": "reasoning_gym", "task": task, "config": {"size": 9, "seed": 0}}))
+    rows = [row for _, row in iter_rows(path) if "Integral" not in row["answer"]]
+    assert len(rows) >= 8
+    scores = scorer.score([Pair(row["answer"], json.dumps(row["reasoning_gym"])) for row in rows])
+    assert [(score.value, score.error) for score in scores] == [(1.0, None)] * len(rows)
 
-    answer = make_task("puzzle24", source)[0]["answer"]
-    (score,) = scorer.score([Pair(answer, problem("puzzle24", 0))])
-    assert score.value == 1.0
+
+def test_the_name_of_the_right_answer_is_not_evaluated(scorer: ReasoningGymScorer) -> None:
+    (score,) = scorer.score([Pair("oracle_answer", problem("string_insertion", 0))])
+    assert (score.value, score.error) == (0.0, None)
 
 
 @pytest.mark.parametrize("answer", ESCAPES)
