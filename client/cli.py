@@ -246,12 +246,12 @@ def _find_checkpoint(client: Client, name: str, step: int | None) -> CheckpointO
     """The checkpoint itself, or a job's at `step`, or a job's newest."""
     if name.startswith("ftckpt-"):
         return client.get_checkpoint(name)
-    found = client.list_checkpoints(name)["data"]
-    chosen = [checkpoint for checkpoint in found if step is None or checkpoint["step_number"] == step]
-    if not chosen:
-        steps = ", ".join(str(checkpoint["step_number"]) for checkpoint in found) or "none yet"
-        raise ClientError(f"{name} has no such checkpoint. Steps with one: {steps}.")
-    return chosen[0]
+    steps = []
+    for checkpoint in client.all_checkpoints(name):
+        if step in (None, checkpoint["step_number"]):
+            return checkpoint
+        steps.append(str(checkpoint["step_number"]))
+    raise ClientError(f"{name} has no such checkpoint. Steps with one: {', '.join(steps) or 'none yet'}.")
 
 
 def _download_bar() -> Progress:

@@ -57,8 +57,12 @@ class Client(Wire):
             )
 
     def list_files(self) -> objects.Page[objects.FileObject]:
-        """The newest files."""
+        """One page with the newest files."""
         return self._call("GET", "/v1/files")
+
+    def all_files(self) -> Iterator[objects.FileObject]:
+        """Every file, newest first, page after page."""
+        return self._list("/v1/files")
 
     def validate_file(
         self, file_id: str, *, fields: list[str] | None = None, validation_file: str | None = None
@@ -212,8 +216,12 @@ class Client(Wire):
         return self._call("GET", _job(job_id, "manifest"))
 
     def list_checkpoints(self, job_id: str) -> objects.Page[objects.CheckpointObject]:
-        """The job's checkpoints, newest first."""
+        """One page with the job's newest checkpoints."""
         return self._call("GET", _job(job_id, "checkpoints"))
+
+    def all_checkpoints(self, job_id: str) -> Iterator[objects.CheckpointObject]:
+        """Every checkpoint of the job, newest first, page after page."""
+        return self._list(_job(job_id, "checkpoints"))
 
     def get_checkpoint(self, checkpoint_id: str) -> objects.CheckpointObject:
         """One checkpoint with the list of its files."""

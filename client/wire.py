@@ -22,6 +22,7 @@ JsonObject = dict[str, Any]
 
 _RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0)
 _MAX_RETRY_AFTER_S = 10.0
+_PAGE = 100
 _STREAM_SILENCE_S = 45.0  # the service sends a comment every 15 s
 _STREAM_GIVE_UP_S = 120.0
 
@@ -76,6 +77,16 @@ class Wire:
                     return _read(response)
                 wait = max(wait, _retry_after(response))
             time.sleep(wait)
+
+    def _list(self, path: str) -> Iterator[Any]:
+        """The items of a list, page after page as they are read."""
+        after = None
+        while True:
+            page = self._call("GET", path, params={"limit": _PAGE, "after": after})
+            yield from page["data"]
+            if not page["has_more"]:
+                return
+            after = page["last_id"]
 
     @contextmanager
     def _open(self, path: str, start: int) -> Iterator[httpx2.Response]:

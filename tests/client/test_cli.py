@@ -21,6 +21,7 @@ from client import cli, demo
 from client.running import RunningPlatform
 from client.training import read_config
 from tests.client.processes import wait_until_gone
+from tests.client.service import Answer, Asked, serve
 from tests.conftest import find_free_port
 
 GRADER = {"type": "numeric", "reference": "{{item.answer}}"}
@@ -112,6 +113,24 @@ def test_a_wrong_job_is_refused_with_a_sentence_and_nothing_is_queued(
     assert all(word in refused.stderr for word in words), refused.stderr
     assert "Traceback" not in refused.output
     assert len(json.loads(stapo("jobs", "--json", env=env).stdout)["data"]) == before
+
+
+def test_a_checkpoint_behind_the_first_page_is_found_by_its_step(tmp_path: Path) -> None:
+    def answer(asked: Asked) -> Answer:
+        saved = {"id": "ftckpt-1", "fine_tuning_job_id": "ftjob-1", "step_number": 1, "files": []}
+        if "after=" in asked.path:
+            return Answer(body=json.dumps({"data": [saved], "has_more": False}).encode())
+        if "/jobs/" in asked.path:
+            page = [saved | {"id": f"ftckpt-{step}", "step_number": step} for step in range(101, 1, -1)]
+            return Answer(body=json.dumps({"data": page, "has_more": True, "last_id": "ftckpt-2"}).encode())
+        return Answer(body=json.dumps(saved).encode())
+
+    with serve(answer) as service:
+        env = {"STAPO_API_URL": service.url, "STAPO_API_KEY": "k"}
+        fetched = stapo("download", "ftjob-1", "--step", "1", "--out", tmp_path / "out", env=env)
+        missing = stapo("download", "ftjob-1", "--step", "102", env=env)
+    assert fetched.exit_code == 0, fetched.output
+    assert (missing.exit_code, "101, 100," in missing.stderr, "2, 1." in missing.stderr) == (1, True, True)
 
 
 def test_an_unknown_job_and_a_wrong_key_are_sentences(env: dict[str, str]) -> None:

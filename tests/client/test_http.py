@@ -106,6 +106,17 @@ def test_query_parameters_that_are_not_set_are_not_sent() -> None:
     assert service.asked[0].path == "/v1/fine_tuning/jobs/ftjob-1/metrics?keys=a%2Fb%2Cc&from_step=3"
 
 
+def test_a_list_is_read_to_its_end_page_after_page() -> None:
+    def page(first: int, last: int, *, has_more: bool) -> Answer:
+        data = [{"id": f"file-{number}"} for number in range(first, last)]
+        return Answer(body=json.dumps({"data": data, "has_more": has_more, "last_id": data[-1]["id"]}).encode())
+
+    pages = page(0, 100, has_more=True), page(100, 103, has_more=False)
+    with serve(in_turn(*pages)) as service, Client(service.url, "k") as client:
+        assert [file["id"] for file in client.all_files()] == [f"file-{number}" for number in range(103)]
+    assert [asked.path for asked in service.asked] == ["/v1/files?limit=100", "/v1/files?limit=100&after=file-99"]
+
+
 def test_an_upload_sends_name_purpose_and_bytes(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "1+1="}\n')
     with serve(in_turn(Answer(body=b'{"id": "file-1"}'))) as service, Client(service.url, "k") as client:
