@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Query, Request
@@ -14,7 +15,7 @@ from api.dispatch import Dispatcher
 from api.errors import Forbidden, NotFound, Unauthorized
 from api.grading import GraderDesk
 from api.instruments import Instruments
-from api.keyring import Keyring
+from api.keyring import Keyring, Kind
 from api.rates import Rates
 from api.relay import Relay
 from api.settings import Settings
@@ -58,7 +59,7 @@ async def _caller(
 ) -> Caller:
     if bearer is None:
         raise Unauthorized("Send your API key as 'Authorization: Bearer <key>'.", code="missing_api_key")
-    return await _identify(request, database, rates, keyring, (bearer.credentials, keys.find_caller))
+    return await _identify(request, database, rates, keyring, _Shown("key", bearer.credentials, keys.find_caller))
 
 
 async def _viewer(
@@ -66,34 +67,39 @@ async def _viewer(
 ) -> Caller:
     if ticket is None:
         return await _caller(request, database, rates, keyring, bearer)
-    return await _identify(request, database, rates, keyring, (ticket, keys.find_ticket))
+    return await _identify(request, database, rates, keyring, _Shown("ticket", ticket, keys.find_ticket))
 
 
-async def _identify(
-    request: Request,
-    database: Database,
-    rates: Rates,
-    keyring: Keyring,
-    shown: tuple[str, Callable[[Session, str], Caller]],
-) -> Caller:
-    """Whoever showed a key or a ticket, and how it is looked up."""
-    caller = keyring.find(shown[0])
+@dataclass(frozen=True)
+class _Shown:
+    """A key or a ticket as it was shown, and how whoever holds it is looked up."""
+
+    kind: Kind
+    secret: str
+    find: Callable[[Session, str], Caller]
+
+
+async def _identify(request: Request, database: Database, rates: Rates, keyring: Keyring, shown: _Shown) -> Caller:
+    caller = keyring.find(shown.kind, shown.secret)
     if caller is None:
+        since = keyring.round
         try:
-            caller = await run_in_threadpool(_look_up, database, *shown)
+            caller = await run_in_threadpool(_look_up, database, shown)
         except Unauthorized:
             rates.count_refusal(request.client.host if request.client else "unknown")
             raise
-        keyring.keep(shown[0], caller)
+        keyring.keep(shown.kind, shown.secret, caller, since=since)
+    if (shown.kind == "ticket") != (caller.job_id is not None):  # whoever mixed them up: a ticket is never a key
+        raise Unauthorized("A stream ticket stands in `?ticket=`, and an API key in the Authorization header.")
     rate = rates.count_request(caller.key_id or f"ticket of {caller.job_id}")
     if rate is not None:
         request.scope["rate_headers"] = rate.headers()
     return caller
 
 
-def _look_up(database: Database, secret: str, find: Callable[[Session, str], Caller]) -> Caller:
+def _look_up(database: Database, shown: _Shown) -> Caller:
     with database.transaction() as session:
-        return find(session, secret)
+        return shown.find(session, shown.secret)
 
 
 def _needs(*scopes: Scope, of: Callable[..., Awaitable[Caller]] = _caller) -> Callable[..., Awaitable[Caller]]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 
-from api import admission
+from api import admission, creation
 from api.deps import (
     After,
     DatabaseDep,
@@ -27,8 +27,8 @@ from api.deps import (
 from api.facts import etag_of, portray_job, portray_jobs
 from api.pace import slow
 from api.schemas import JobCreate, JobEventObject, JobObject, JobPreview, ListOf, StreamTicket, epoch
-from api.store import events, idempotency, jobs, keys, usage
-from api.store.idempotency import Answer
+from api.store import events, jobs, keys
+from api.store.idempotency import Once
 from api.store.jobs import JobFilter
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Jobs"])
@@ -64,22 +64,12 @@ def create_job(
     """Checks the whole request, queues the job and answers with every default and "auto" resolved."""
     if dry_run:
         with database.transaction() as session:
-            new = admission.admit_job(session, caller.tenant, body, settings)
+            draft = admission.draft_job(session, caller.tenant, body, settings)
         response.status_code = HTTPStatus.OK
-        return admission.preview(new, settings)
-    request = hashlib.sha256(f"POST /v1/fine_tuning/jobs {body.model_dump_json()}".encode()).hexdigest()
-    with database.transaction() as session:
-        if idempotency_key:
-            stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
-            if stored:
-                return JobObject.model_validate(stored.body)
-        new = admission.admit_job(session, caller.tenant, body, settings)
-        usage.check_live_jobs(session, caller.tenant, most=settings.max_live_jobs)
-        row = jobs.create_job(session, caller.tenant, new)
-        answer = portray_job(session, row, settings)
-        if idempotency_key:
-            kept = Answer(status=HTTPStatus.CREATED, body=answer.model_dump(mode="json"))
-            idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
+        return admission.preview(admission.plan_job(draft, settings), settings)
+    once = Once.of(caller.tenant, idempotency_key, f"POST {router.prefix} {body.model_dump_json()}")
+    draft_job = partial(admission.draft_job, tenant=caller.tenant, body=body, settings=settings)
+    answer = creation.create_job(database, settings, once, draft_job)
     dispatcher.ring()
     response.headers["Location"] = f"{router.prefix}/{answer.id}"
     return answer
@@ -190,5 +180,5 @@ def create_stream_ticket(
     """A short-lived ticket for `?ticket=` on what is read of this job: itself, its streams and downloads."""
     with database.transaction() as session:
         job = jobs.get_job(session, caller.tenant, job_id)
-        ticket, expires_at = keys.create_ticket(session, job, lifetime_s=settings.ticket_s)
+        ticket, expires_at = keys.create_ticket(session, job, caller, lifetime_s=settings.ticket_s)
     return StreamTicket(ticket=ticket, expires_at=epoch(expires_at))

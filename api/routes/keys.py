@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter
 
 from api.deps import AdminDep, After, DatabaseDep, IdempotencyKeyDep, KeyringDep, Limit, OrderDep
 from api.errors import Conflict
 from api.schemas import ApiKeyCreate, ApiKeyCreated, ApiKeyObject, ListOf
-from api.store import idempotency, keys
-from api.store.idempotency import Answer
+from api.store import keys
+from api.store.idempotency import Once
 
 router = APIRouter(prefix="/v1/api_keys", tags=["Platform"])
 
@@ -24,25 +24,22 @@ def create_api_key(
 
     So the same Idempotency-Key cannot give the same answer: it makes no second key, and 409 names the first.
     """
-    request = hashlib.sha256(f"POST {router.prefix} {body.model_dump_json()}".encode()).hexdigest()
+    once = Once.of(caller.tenant, idempotency_key, f"POST {router.prefix} {body.model_dump_json()}")
     with database.transaction() as session:
-        if idempotency_key:
-            stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
-            if stored:
-                raise _shown_once(stored)
+        stored = once.find_answer(session)
+        if stored is not None:
+            raise _shown_once(stored)
         row, secret = keys.add_key(
             session, tenant=caller.tenant, name=body.name, scopes=body.scopes, lifetime_s=body.expires_in_s
         )
         answer = ApiKeyObject.of(row).model_dump()
-        if idempotency_key:
-            kept = Answer(status=HTTPStatus.CREATED, body=answer)  # without the text, which is stored nowhere
-            idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
+        once.keep_answer(session, HTTPStatus.CREATED, answer)  # without the text, which is stored nowhere
     return ApiKeyCreated(**answer, key=secret)
 
 
-def _shown_once(stored: Answer) -> Conflict:
+def _shown_once(stored: dict[str, Any]) -> Conflict:
     return Conflict(
-        f"This request has made the key {stored.body['id']}, whose text was shown once. "
+        f"This request has made the key {stored['id']}, whose text was shown once. "
         "If you have not got it, revoke that key and make another under a new Idempotency-Key.",
         code="key_shown_once",
     )
@@ -73,7 +70,7 @@ def retrieve_api_key(key_id: str, caller: AdminDep, database: DatabaseDep) -> Ap
 
 @router.delete("/{key_id}", summary="Revoke an API key")
 def revoke_api_key(key_id: str, caller: AdminDep, database: DatabaseDep, keyring: KeyringDep) -> ApiKeyObject:
-    """Ends the key from the next request on; it stays in the list. The key that asks cannot revoke itself."""
+    """Ends the key and its tickets from the next request on; it stays in the list. The key that asks cannot revoke itself."""
     with database.transaction() as session:
         row = keys.revoke_key(session, caller, key_id)
     keyring.forget()

@@ -93,7 +93,10 @@ def get_key(session: Session, tenant: str, key_id: str, *, param: str | None = N
 
 
 def revoke_key(session: Session, caller: Caller, key_id: str) -> ApiKey:
-    """Ends a key, from the next request on. Raises Conflict for the key that asks: nobody locks themselves out."""
+    """Ends a key and its tickets, from the next request on.
+
+    Raises Conflict for the key that asks: nobody locks themselves out.
+    """
     row = get_key(session, caller.tenant, key_id)
     if row.id == caller.key_id:
         raise Conflict("This is the key that you are using; revoke it with another one.", code="key_in_use")
@@ -122,25 +125,33 @@ def find_caller(session: Session, secret: str) -> Caller:
     return Caller(key.tenant, scopes=frozenset(key.scopes), key_id=key.id, lasts_s=lasts_s)
 
 
-def create_ticket(session: Session, job: Job, *, lifetime_s: float) -> tuple[str, datetime]:
-    """Adds a ticket to one job's streams and downloads; returns its text and when it ends."""
+def create_ticket(session: Session, job: Job, maker: Caller, *, lifetime_s: float) -> tuple[str, datetime]:
+    """Adds a ticket to one job's streams and downloads; returns its text and when it ends: with its maker's key."""
     session.execute(delete(StreamTicket).where(StreamTicket.expires_at < func.now()))
     ticket = secrets.token_urlsafe(32)
     now = session.scalars(select(func.now())).one()
-    expires_at = now + timedelta(seconds=lifetime_s)
-    session.add(StreamTicket(ticket_sha256=_sha256(ticket), job_id=job.id, expires_at=expires_at))
+    expires_at = now + timedelta(seconds=lifetime_s if maker.lasts_s is None else min(lifetime_s, maker.lasts_s))
+    session.add(StreamTicket(ticket_sha256=_sha256(ticket), job_id=job.id, key_id=maker.key_id, expires_at=expires_at))
     return ticket, expires_at
 
 
 def find_ticket(session: Session, ticket: str) -> Caller:
-    """Raises Unauthorized unless the ticket is in force."""
+    """Raises Unauthorized unless the ticket is in force, and the key that it was asked for with is not revoked."""
     row = session.execute(
         select(Job.tenant, Job.id, _seconds_until(StreamTicket.expires_at).label("lasts_s"))
         .join(StreamTicket, StreamTicket.job_id == Job.id)
-        .where(StreamTicket.ticket_sha256 == _sha256(ticket), StreamTicket.expires_at > func.now())
+        .outerjoin(ApiKey, ApiKey.id == StreamTicket.key_id)
+        .where(
+            StreamTicket.ticket_sha256 == _sha256(ticket),
+            StreamTicket.expires_at > func.now(),
+            ApiKey.revoked_at.is_(None),
+        )
     ).one_or_none()
     if row is None:
-        raise Unauthorized("This stream ticket is not known or has expired; ask for a new one.", code="ticket_expired")
+        raise Unauthorized(
+            "This stream ticket is not known, has expired, or its key was revoked; ask for a new one.",
+            code="ticket_expired",
+        )
     return Caller(tenant=row.tenant, scopes=frozenset(TICKET_SCOPES), job_id=row.id, lasts_s=row.lasts_s)
 
 

@@ -277,6 +277,8 @@ class StreamTicket(Base):
 
     ticket_sha256: Mapped[str] = mapped_column(primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    # Whose it is: it ends when the key is revoked. Null for one that was made before this was written down.
+    key_id: Mapped[str | None] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"))
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -8,7 +10,10 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlalchemy import text
 
+from api import deps
+from api.keyring import Keyring
 from api.main import create_app
+from api.store.keys import Caller
 from tests.api.conftest import Service
 
 KEYS = "/v1/api_keys"
@@ -138,6 +143,86 @@ def test_a_ticket_opens_no_more_than_its_maker_may_read(service: Service) -> Non
     reader = client_of(service, make_key(service, scopes=["jobs:read"])["key"])
     assert reader.post(path).status_code == 403
     assert service.client.post(path).status_code == 200
+
+
+def ticket_of(client: TestClient, job_id: str) -> str:
+    made: str = client.post(f"/v1/fine_tuning/jobs/{job_id}/stream_ticket").json()["ticket"]
+    return made
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_a_ticket_is_no_key_however_lately_it_was_seen(service: Service, is_warm: bool) -> None:
+    job = f"/v1/fine_tuning/jobs/{service.create_job()['id']}"
+    ticket = ticket_of(service.client, job.rpartition("/")[2])
+    anybody = TestClient(service.client.app)
+    if is_warm:
+        assert anybody.get(job, params={"ticket": ticket}).status_code == 200
+    as_a_key = client_of(service, ticket)
+    for path in ("/v1/fine_tuning/jobs", "/v1/files", "/v1/usage", job):
+        assert as_a_key.get(path).status_code == 401, path
+
+
+@pytest.mark.parametrize("is_warm", [False, True])
+def test_a_key_is_no_ticket_however_lately_it_was_seen(service: Service, is_warm: bool) -> None:
+    job = f"/v1/fine_tuning/jobs/{service.create_job()['id']}"
+    key = make_key(service)["key"]
+    if is_warm:
+        assert client_of(service, key).get(job).status_code == 200
+    assert TestClient(service.client.app).get(job, params={"ticket": key}).status_code == 401
+
+
+def test_a_ticket_ends_when_the_key_that_asked_for_it_is_revoked(service: Service) -> None:
+    job = f"/v1/fine_tuning/jobs/{service.create_job()['id']}"
+    made = make_key(service)
+    tickets = [
+        ticket_of(client, job.rpartition("/")[2]) for client in (client_of(service, made["key"]), service.client)
+    ]
+    anybody = TestClient(service.client.app)
+    assert [anybody.get(job, params={"ticket": ticket}).status_code for ticket in tickets] == [200, 200]
+    service.client.delete(f"{KEYS}/{made['id']}")
+    assert [anybody.get(job, params={"ticket": ticket}).status_code for ticket in tickets] == [401, 200]
+
+
+def test_a_ticket_lives_no_longer_than_the_key_that_asked_for_it(service: Service) -> None:
+    path = f"/v1/fine_tuning/jobs/{service.create_job()['id']}/stream_ticket"
+    soon = client_of(service, make_key(service, expires_in_s=60)["key"]).post(path).json()["expires_at"]
+    assert soon <= time.time() + 61
+    assert service.client.post(path).json()["expires_at"] > time.time() + 3000
+
+
+def test_a_key_that_is_revoked_while_it_is_looked_up_is_not_remembered(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_key(service)
+    client, look_up = client_of(service, made["key"]), deps._look_up
+    has_looked, may_go_on = threading.Event(), threading.Event()
+
+    def look_up_slowly(database: Any, shown: Any) -> Caller:
+        found = look_up(database, shown)
+        if shown.secret == made["key"]:
+            has_looked.set()
+            assert may_go_on.wait(30.0)
+        return found
+
+    monkeypatch.setattr(deps, "_look_up", look_up_slowly)
+    with ThreadPoolExecutor(1) as other:
+        first = other.submit(client.get, "/v1/files")
+        assert has_looked.wait(30.0)
+        assert service.client.delete(f"{KEYS}/{made['id']}").status_code == 200
+        may_go_on.set()
+        assert first.result().status_code == 200
+    assert client.get("/v1/files").status_code == 401
+
+
+def test_what_was_looked_up_before_a_revocation_is_kept_no_more_and_what_after_it_is() -> None:
+    keyring, caller = Keyring(), Caller("ours", key_id="key-1")
+    before = keyring.round
+    keyring.forget()
+    keyring.keep("key", "secret", caller, since=before)
+    assert keyring.find("key", "secret") is None
+    keyring.keep("key", "secret", caller, since=keyring.round)
+    assert keyring.find("key", "secret") == caller
+    assert keyring.find("ticket", "secret") is None
 
 
 @pytest.mark.parametrize("body", [{}, {"name": "x", "scopes": ["root"]}, {"name": "x", "scopes": []}, {"name": ""}])

@@ -96,7 +96,7 @@ def test_a_ticket_opens_what_is_read_of_its_own_job_and_nothing_else(
 def test_an_expired_ticket_is_refused(service: Service, writer: Writer) -> None:
     with service.database.transaction() as session:
         job = jobs.get_job(session, "ours", writer.job_id)
-        ticket, _ = keys.create_ticket(session, job, lifetime_s=-1.0)
+        ticket, _ = keys.create_ticket(session, job, keys.Caller("ours"), lifetime_s=-1.0)
     answer = service.stranger.get(f"/v1/fine_tuning/jobs/{writer.job_id}/metrics?ticket={ticket}")
     assert (answer.status_code, answer.json()["code"]) == (401, "ticket_expired")
 
