@@ -326,3 +326,21 @@ def test_a_job_begins_at_the_checkpoint_of_another(
     assert work.wait_for_state(job_id, JobState.SUCCEEDED).state == JobState.SUCCEEDED
     config = RunConfig.model_validate_json((settings.runs_dir / job_id / "config.json").read_bytes())
     assert config.model == artifacts.folder_path(settings.artifacts_dir, parent.id, 2)
+
+
+def test_two_jobs_of_one_worker_train_on_two_gpus(
+    settings: Settings, read_job: ReadJob, add_endless_job: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    work = Work(settings.model_copy(update={"worker_slots": 2}), read_job)
+    beside = threading.Thread(target=work.runner.run_waiting_jobs)
+    job_ids = [add_endless_job(), add_endless_job()]
+    beside.start()
+    try:
+        trainers = [work.wait_for_step(job_id, 1) for job_id in job_ids]
+        environments = [Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in trainers]
+    finally:
+        work.stop()
+        beside.join()
+    seen = [line for environment in environments for line in environment if line.startswith("CUDA_VISIBLE_DEVICES=")]
+    assert sorted(seen) == ["CUDA_VISIBLE_DEVICES=3", "CUDA_VISIBLE_DEVICES=5"]
