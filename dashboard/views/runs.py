@@ -44,11 +44,14 @@ def page() -> None:
 @st.fragment(run_every=_REFRESH_S)
 def listing() -> None:
     """The table, or what is there instead of one."""
+    opened = st.session_state.pop("opened_run", None)
+    if opened:
+        st.switch_page("views/run.py", query_params={"run": opened})
     status, search = st.session_state.get("status"), st.session_state.get("search") or ""
     try:
         jobs, has_more = service.find_jobs(status=status, at_most=_SEARCHED if search else _SHOWN)
-        found = [job for job in jobs if formats.matches(job, search)][:_SHOWN]
-        curves = service.sparklines(found)
+        found = [job for job in jobs if formats.matches(job, search)]
+        curves = service.sparklines(found[:_SHOWN])
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=st.session_state.get("runs_seen_at"))
         found, has_more, curves = st.session_state.get("runs_seen", ([], False, {}))
@@ -59,18 +62,20 @@ def listing() -> None:
     if not found:
         _empty(status, search)
         return
-    _summary(found)
-    _table(found, curves)
-    _queue(found)
+    shown = found[:_SHOWN]
+    _summary(shown, len(found))
+    _table(shown, curves)
+    _queue(shown)
     if has_more:
         newest = f"the newest {_SEARCHED:,} were searched" if search else f"the newest {_SHOWN} are shown"
         st.caption(f"There are more runs: {newest}. Narrow them down with filter and search.")
 
 
-def _summary(shown: list[JobObject]) -> None:
+def _summary(shown: list[JobObject], num_found: int) -> None:
     active = [job for job in shown if job["state"] not in formats.ENDED]
     waiting = sum(job["state"] == "queued" for job in active)
     picked = [job for job in shown if job["id"] in st.session_state.get("picked", [])]
+    of_all = f" of {num_found:,}" if num_found > len(shown) else ""
     # The button stands on the left: the table's own toolbar comes up over its right end.
     with st.container(horizontal=True, vertical_alignment="center"):
         is_wanted = st.button(
@@ -80,24 +85,40 @@ def _summary(shown: list[JobObject]) -> None:
             key="compare",
         )
         st.caption(
-            f"{len(shown)} shown · {len(active) - waiting} at work · {waiting} waiting · "
+            f"{len(shown)}{of_all} shown · {len(active) - waiting} at work · {waiting} waiting · "
             "open one by its name, tick two to six to compare them"
         )
     if is_wanted:
         st.switch_page("views/compare.py", query_params={"runs": [formats.run_label(job) for job in picked]})
 
 
-def _pick(job_ids: list[str]) -> None:
+def _pick(key: str, job_ids: list[str]) -> None:
     """Keeps what was ticked by id: rows move when runs are added."""
-    st.session_state["picked"] = [job_ids[row] for row in st.session_state["runs"]["selection"]["rows"]]
+    st.session_state["picked"] = [job_ids[row] for row in st.session_state[key]["selection"]["rows"]]
+
+
+def _open(key: str, job_ids: list[str]) -> None:
+    """Takes the click for the run that stood in its row when the reader saw it."""
+    st.session_state["opened_run"] = job_ids[st.session_state[key]["row"]]
 
 
 def _table(jobs: list[JobObject], curves: dict[str, dict[str, list[float]]]) -> None:
+    """The rows are named by number alone: a table of other runs is another table, whose ticks are set anew."""
+    job_ids = [job["id"] for job in jobs]
+    picked = st.session_state.get("picked", [])
+    key = f"runs-{hash(tuple(job_ids))}"
     st.dataframe(
         tables.runs(jobs, curves, now=time.time()),
         column_config={
             "Run": st.column_config.ButtonColumn(
-                "Run", type="tertiary", alignment="left", pinned=True, key="open_run", width=110
+                "Run",
+                type="tertiary",
+                alignment="left",
+                pinned=True,
+                key=f"open-{key}",
+                on_click=_open,
+                args=(f"open-{key}", job_ids),
+                width=110,
             ),
             "State": st.column_config.MultiselectColumn(
                 "State",
@@ -123,17 +144,15 @@ def _table(jobs: list[JobObject], curves: dict[str, dict[str, list[float]]]) -> 
             "Submitted": st.column_config.TextColumn(width=84, alignment="right"),
         },
         hide_index=True,
-        key="runs",
-        on_select=lambda: _pick([job["id"] for job in jobs]),
+        key=key,
+        on_select=lambda: _pick(key, job_ids),
         selection_mode="multi-row",
+        selection_default={"selection": {"rows": [row for row, job_id in enumerate(job_ids) if job_id in picked]}},
         height="content",
         row_height=38,
         placeholder="–",
         alt="Runs with state, progress, reward, entropy and mask rate",
     )
-    click = st.session_state.get("open_run")
-    if click:
-        st.switch_page("views/run.py", query_params={"run": jobs[click["row"]]["id"]})
 
 
 def _queue(jobs: list[JobObject]) -> None:

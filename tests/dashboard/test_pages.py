@@ -86,6 +86,16 @@ def test_a_filter_that_nothing_passes_says_so() -> None:
     assert "No run matches" in texts(app)
 
 
+def test_a_list_that_shows_not_all_that_it_found_says_so(feed: Feed) -> None:
+    for _ in range(53):
+        feed.client.cancel_job(feed.submit("crowd"))
+
+    app = open_runs(search="crowd")
+
+    assert len(names(app)) == 50
+    assert "50 of 53 shown" in texts(app)
+
+
 def test_a_silent_api_gives_a_banner_and_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     from dashboard import service
 
