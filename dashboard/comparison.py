@@ -32,7 +32,7 @@ FIGURES = (
     Figure("reward/mean", "Reward"),
     Figure("eval/reward_mean", "Validation reward", kind="evaluation"),
     Figure("policy/entropy", "Entropy (nats per token)"),
-    Figure("mask/ppm", "Mask rate (ppm, log axis; 0 on the bottom line)", is_log=True),
+    Figure("mask/ppm", "Mask rate (ppm, log axis; 0 is not drawn)", is_log=True),
     Figure("response/length_mean", "Response length (tokens)"),
     Figure("policy/grad_norm", "Gradient norm"),
 )
@@ -70,14 +70,17 @@ def smoothed(values: Sequence[float], weight: float) -> list[float]:
 
 
 def overlay(figure: Figure, runs: Sequence[RunCurves], axis: Axis, *, smoothing: float) -> JsonObject:
-    """The option of an ECharts line chart with one line for each run."""
+    """The option of an ECharts line chart with one line for each run.
+
+    A logarithmic axis has no place for 0: there a line has a gap, and a run of zeros alone a note in the legend.
+    """
     curves = [(run.name, run.points(figure, axis)) for run in runs]
     floor = _floor([value for _, points in curves for _, value in points]) if figure.is_log else -math.inf
     weight = smoothing if figure.kind == "train" else 0.0
     return {
         "animation": False,
         "grid": {"left": 12, "right": 16, "top": 12, "bottom": 36},
-        "legend": {"bottom": 0, "type": "scroll"},
+        "legend": {"bottom": 0, "type": "scroll", "itemWidth": 44},
         "tooltip": {"trigger": "axis"},
         "xAxis": {"type": "value", "name": _UNITS[axis], "nameLocation": "middle", "nameGap": 24},
         "yAxis": {"type": "log" if figure.is_log else "value", "scale": True}
@@ -85,14 +88,24 @@ def overlay(figure: Figure, runs: Sequence[RunCurves], axis: Axis, *, smoothing:
         "dataZoom": [{"type": "inside"}],
         "series": [
             {
-                "name": name,
-                "type": "line",
-                "showSymbol": figure.kind == "evaluation",
+                **_line(name, points, floor, weight),
+                "showSymbol": figure.kind == "evaluation" or figure.is_log,  # one value between gaps is seen too
                 "lineStyle": {"type": _STROKES[place % len(_STROKES)], "width": 2},
-                "data": [[x, max(y, floor)] for (x, _), y in zip(points, _values(points, weight), strict=True)],
             }
             for place, (name, points) in enumerate(curves)
         ],
+    }
+
+
+def _line(name: str, points: Sequence[tuple[float, float]], floor: float, weight: float) -> JsonObject:
+    values = smoothed([value for _, value in points], weight)
+    shown = [value if value >= floor else None for value in values]
+    is_left_out = bool(values) and shown.count(None) == len(shown)
+    return {
+        "name": f"{name} (0 throughout)" if is_left_out else name,
+        "type": "line",
+        "symbolSize": 5,
+        "data": [[x, value] for (x, _), value in zip(points, shown, strict=True)],
     }
 
 
@@ -127,11 +140,8 @@ def differences(jobs: Sequence[JsonObject], names: Sequence[str]) -> Columns:
     }
 
 
-def _values(points: Sequence[tuple[float, float]], weight: float) -> list[float]:
-    return smoothed([value for _, value in points], weight)
-
-
 def _floor(values: Sequence[float]) -> float:
+    """A decade below the least value above zero: the average of many zeros after it is as good as zero."""
     positive = [value for value in values if value > 0]
     return 10.0 ** (math.floor(math.log10(min(positive))) - 1) if positive else 0.1
 

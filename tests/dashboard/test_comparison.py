@@ -42,12 +42,31 @@ def test_smoothing_starts_at_the_first_value() -> None:
     assert smoothed([3.0, 5.0], 0.0) == [3.0, 5.0]
 
 
-def test_zero_lies_on_the_bottom_line_of_a_log_axis() -> None:
+def test_zero_is_no_point_of_a_log_axis() -> None:
     option = overlay(MASK, [RUN], "Step", smoothing=0.0)
 
     assert option["yAxis"]["type"] == "log"
     assert option["yAxis"]["min"] == 1.0  # one decade below that of 40
-    assert option["series"][0]["data"] == [[1.0, 1.0], [2.0, 40.0], [3.0, 300.0]]
+    assert option["series"][0]["data"] == [[1.0, None], [2.0, 40.0], [3.0, 300.0]]
+    assert option["series"][0]["showSymbol"]  # or a value between two gaps were nowhere
+
+
+def test_a_run_of_zeros_alone_is_no_line_on_a_log_axis_and_its_name_says_so() -> None:
+    grpo = RunCurves("grpo", [row(step, mask__ppm=0.0) for step in (1, 2)])
+
+    drawn, left_out = overlay(MASK, [RUN, grpo], "Step", smoothing=0.7)["series"]
+
+    assert (drawn["name"], left_out["name"]) == ("a", "grpo (0 throughout)")
+    assert left_out["data"] == [[1.0, None], [2.0, None]]
+
+
+def test_what_smoothing_leaves_of_a_value_long_past_does_not_stretch_a_log_axis() -> None:
+    once = RunCurves("once", [row(step, mask__ppm=40.0 if step == 1 else 0.0) for step in range(1, 100)])
+
+    option = overlay(MASK, [once], "Step", smoothing=0.7)
+
+    shown = [value for _, value in option["series"][0]["data"] if value is not None]
+    assert min(shown) >= option["yAxis"]["min"] == 1.0
 
 
 def test_every_run_has_a_stroke_of_its_own_beside_its_colour() -> None:
