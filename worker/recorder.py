@@ -207,7 +207,8 @@ def _write_evaluation(session: Session, job: Job, event: events.Evaluated) -> No
 
 
 def _write_checkpoint(session: Session, job: Job, event: events.CheckpointSaved) -> None:
-    job.attempts_without_progress = 0  # only what a next attempt can build on is progress
+    if event.step > artifacts.greatest_step(session, job):  # said again by a resumed attempt, it is no progress
+        job.attempts_without_progress = 0
     files = [file.model_dump() for file in event.files]
     values = metrics.values_at(session, job, event.step) | ({artifacts.BEST: 1.0} if event.best else {})
     artifacts.add_checkpoint(session, job, step=event.step, final=event.final, files=files, metrics=values)

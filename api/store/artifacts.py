@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from api.errors import NotFound
 from api.store.ids import CHECKPOINT, new_id
 from api.store.pages import Cursor, Order, Page, read_page
-from api.store.tables import Checkpoint, Job
+from api.store.tables import Checkpoint, Job, JobEvent
 from stapo_core.failpoints import failpoint
 from stapo_core.folders import Rejected, make_durably, read_manifest, sync, sync_all
 
@@ -54,6 +54,12 @@ def add_checkpoint(session: Session, job: Job, *, step: int, final: bool, files:
         session.flush()
     row.final, row.metrics, row.files = final, metrics, files
     return row
+
+
+def greatest_step(session: Session, job: Job) -> int:
+    """The greatest step of which a checkpoint has ever been told, 0 before the first: rows may be gone, words stay."""
+    told = select(func.max(JobEvent.data["step"].as_integer()))
+    return session.scalar(told.where(JobEvent.job_id == job.id, JobEvent.kind == "checkpoint")) or 0
 
 
 def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:

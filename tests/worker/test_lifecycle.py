@@ -33,7 +33,7 @@ from api.store.database import Database
 from api.store.events import move
 from api.store.leases import RetryRule
 from api.store.tables import Job, JobEvent, StepMetrics
-from stapo_core.events import Finished, Started, StepDone
+from stapo_core.events import CheckpointSaved, Finished, Started, StepDone
 from stapo_core.spool import Spool
 from tests.worker.conftest import AddJob
 from worker.recorder import Attempt, Recorder
@@ -56,6 +56,7 @@ class Twin:
     fence: int = 0
     tries: int = 0
     step: int = 0
+    saved: int = 0
     ghosts: list[int] = field(default_factory=list)
 
 
@@ -130,6 +131,17 @@ class Lifecycle(RuleBasedStateMachine):
         self.ship(twin, StepDone, step=twin.step + 1, metrics={"reward/mean": 1.0})
         twin.step += 1
 
+    @precondition(lambda self: self.has("running", "pausing", "cancelling"))
+    @rule(data=st.data())
+    def save(self, data: Any) -> None:
+        """Only a checkpoint beyond all before is progress; the step's own may be told again and again."""
+        twin = self.pick(data, {"running", "pausing", "cancelling"})
+        folder = self.folder / twin.id / "checkpoints" / f"step-{twin.step:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        self.ship(twin, CheckpointSaved, step=twin.step, folder=f"checkpoints/{folder.name}", files=[])
+        if twin.step > twin.saved:
+            twin.saved, twin.tries = twin.step, 0
+
     @precondition(lambda self: self.has("running"))
     @rule(data=st.data())
     def finish(self, data: Any) -> None:
@@ -167,7 +179,7 @@ class Lifecycle(RuleBasedStateMachine):
             twin.state = "succeeded"
         elif how in ("stopped", "halted"):
             twin.state = {"stopped": "recovering", "halted": "paused"}[how]
-            twin.tries -= 1
+            twin.tries = max(0, twin.tries - 1)
         else:
             twin.state = "failed" if twin.tries >= RULE.max_attempts else "recovering"
 

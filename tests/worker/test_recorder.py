@@ -21,6 +21,7 @@ from tests.worker.conftest import AddJob, ReadJob
 from worker.recorder import Attempt, Recorder
 
 T = 1_790_000_000.0
+CRASH = {"code": "trainer_crashed", "message": "crash", "param": None, "stage": None, "retryable": True}
 
 
 class Run:
@@ -122,6 +123,25 @@ def test_only_a_checkpoint_counts_as_progress(run: Run, read_job: ReadJob) -> No
     run.recorder.ship()
     assert read_job(run.job_id).attempts_without_progress == 1
     run.save(1)
+    run.recorder.ship()
+    assert read_job(run.job_id).attempts_without_progress == 0
+
+
+def test_a_checkpoint_that_is_told_again_is_no_progress(run: Run, read_job: ReadJob) -> None:
+    run.say(started(), step(1))
+    run.save(1)
+    run.recorder.ship()
+    with run.database.transaction() as session:
+        leases.fail_attempt(session, leases.hold(session, run.job_id, 1), CRASH, leases.RetryRule(3, 0.0))
+    run.claim()
+    again = run.spool.read_text().splitlines()[-1]
+    run.say(
+        started(resume_step=1), events.parse_event(again), events.parse_event(again).model_copy(update={"best": True})
+    )
+    run.recorder.ship()
+    assert read_job(run.job_id).attempts_without_progress == 1
+    run.say(step(2))
+    run.save(2)
     run.recorder.ship()
     assert read_job(run.job_id).attempts_without_progress == 0
 
