@@ -1,7 +1,8 @@
 """Named places where a process can be made to fail: killed, suspended, delayed, or told that the disk is full.
 
 A no-op unless the environment names a folder in FAILPOINTS. A file there, called as the place, arms it for the one
-process that comes by first and takes it; `passed` takes down who came by. Knows the standard library alone.
+process that comes by first; what it took lies in `passed` then, as `time-pid-place`. Nothing is written for that but
+names, so that a limit on the size of files is left for the writes behind the place. Knows the standard library alone.
 """
 
 from __future__ import annotations
@@ -48,10 +49,7 @@ def failpoint(place: Place) -> None:
 
 
 def _pass(folder: Path, place: Place) -> None:
-    action = _take(folder, place)
-    with (folder / PASSED).open("a") as log:
-        log.write(f"{time.time():.3f} {place} {os.getpid()} {action or '-'}\n")
-    name, _, argument = action.partition(" ")
+    name, _, argument = _take(folder, place).partition(" ")
     if name == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     elif name == "stop":
@@ -75,5 +73,6 @@ def _take(folder: Path, place: Place) -> str:
         ours.write_text(f"{action} @{int(turn) - 1}")
         ours.rename(armed)
         return ""
-    ours.unlink()
+    (folder / PASSED).mkdir(exist_ok=True)
+    ours.rename(folder / PASSED / f"{time.time_ns()}-{os.getpid()}-{place}")
     return action

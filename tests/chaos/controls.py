@@ -20,7 +20,7 @@ from api.store.tables import Job, JobEvent
 from client.errors import ApiError
 from tests.chaos import audit, verdict
 from tests.chaos.faults import Fault, Hand
-from tests.chaos.scenes import wait_until
+from tests.chaos.scenes import NotProvoked, wait_for, wait_until
 from tests.chaos.site import Site
 from tests.chaos.trainer import SLOW_SEED
 
@@ -45,14 +45,14 @@ def suspend_at_work(site: Site, source: random.Random) -> str:
     """A worker is suspended past its lease while its trainer goes on; it wakes when another has the job."""
     job_id = site.create_job(num_steps=ENDLESS, seed=SLOW_SEED)
     step = source.randrange(1, 7)
-    wait_until(site, lambda rows: rows[job_id].step >= step)
+    wait_for(site, "a job at work", lambda rows: rows[job_id].step >= step)
     job = site.jobs()[job_id]
     holder = int(str(job.worker).rpartition(":")[2])
     os.kill(holder, signal.SIGSTOP)
     try:
-        wait_until(site, lambda rows: _is_at_work(rows[job_id], attempt=job.fence + 1))
+        wait_for(site, "another attempt", lambda rows: _is_at_work(rows[job_id], attempt=job.fence + 1))
         met_at = site.jobs()[job_id].step
-        wait_until(site, lambda rows: rows[job_id].step >= met_at + TOGETHER)
+        wait_for(site, "two attempts at work", lambda rows: rows[job_id].step >= met_at + TOGETHER)
     finally:
         os.kill(holder, signal.SIGCONT)
     return job_id
@@ -64,9 +64,9 @@ def suspend_at_the_claim(site: Site, source: random.Random) -> str:
     hand.delivered()
     hand.arm(Fault("claimed", "stop"))
     job_id = site.create_job(num_steps=ENDLESS, seed=SLOW_SEED)
-    wait_until(site, lambda rows: bool(hand.delivered()))
+    wait_for(site, "a worker suspended at its claim", lambda rows: bool(hand.delivered()))
     step = source.randrange(1, 7)
-    wait_until(site, lambda rows: _is_at_work(rows[job_id], attempt=2) and rows[job_id].step >= step)
+    wait_for(site, "another attempt", lambda rows: _is_at_work(rows[job_id], attempt=2) and rows[job_id].step >= step)
     hand.take_back(everything=True)
     return job_id
 
@@ -75,8 +75,11 @@ def kill_while_saving(site: Site, source: random.Random) -> str:
     """A trainer is killed while it writes a checkpoint: the steps behind the one before are done again."""
     hand = Hand(site, source)
     place = source.choice(["checkpoint_drafted", "checkpoint_synced"])
+    hand.delivered()
     hand.arm(Fault(place, f"kill @{source.randrange(1, 7)}"))
-    return site.create_job(num_steps=NUM_STEPS)
+    job_id = site.create_job(num_steps=NUM_STEPS)
+    wait_for(site, "a trainer killed while it saves", lambda rows: bool(hand.delivered()))
+    return job_id
 
 
 GUARDS: dict[str, Guard] = {
@@ -112,7 +115,8 @@ def provoke(site: Site, guard: str, seed: int) -> list[str]:
             found[:] = noticed(guard, _breaches(site, job_id, guard))
         return bool(found) or rows[job_id].state in TERMINAL or rows[job_id].step >= last
 
-    wait_until(site, look)
+    if not wait_until(site, look) and not site.without:
+        raise NotProvoked(f"{job_id} came no further, with every guard")
     try:
         site.client.cancel_job(job_id)
     except ApiError as refused:  # it may have ended by itself meanwhile

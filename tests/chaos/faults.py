@@ -83,7 +83,6 @@ class Hand:
         self.source = source
         self.lease_s = float(site.quick["LEASE_S"])
         self._later: list[tuple[float, Callable[[], object]]] = []
-        self._read_bytes = 0
 
     def arm(self, fault: Fault) -> None:
         """Arms a place; it is done when `delivered` tells of it."""
@@ -91,21 +90,22 @@ class Hand:
         draft.write_text(fault.action)
         draft.rename(self.site.failpoints / fault.phase)
 
-    def disarm(self, fault: Fault) -> None:
-        """Takes an arming back."""
-        (self.site.failpoints / fault.phase).unlink(missing_ok=True)
+    def disarm(self, fault: Fault) -> bool:
+        """Takes an arming back; false when somebody was faster, and `delivered` will tell of it."""
+        try:
+            (self.site.failpoints / fault.phase).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def delivered(self) -> list[Fault]:
         """The armed places that somebody came by since the last call; whoever was suspended there will go on."""
-        with (self.site.failpoints / PASSED).open() as log:
-            log.seek(self._read_bytes)
-            lines = log.readlines()
-            self._read_bytes = log.tell()
         found = []
-        for line in lines:
-            _, place, pid, action = line.rstrip("\n").split(" ", 3)
-            if action != "-":
-                found.append(Fault(place, action))
+        for path in sorted((self.site.failpoints / PASSED).iterdir()):
+            _, pid, place = path.name.split("-")
+            action = path.read_text().partition(" @")[0].strip()
+            path.unlink()
+            found.append(Fault(place, action))
             if action == "stop":
                 self._in_leases(AWAY_S, lambda pid=int(pid): _signal(pid, signal.SIGCONT))  # type: ignore[misc]
         return found
@@ -205,14 +205,19 @@ class Hand:
     def _network(self, action: str) -> bool:
         name = self.source.choice([name for name in self.site.proxies if name != "valkey"] * 3 + ["valkey"])
         proxy = self.site.proxies[name]
-        proxy.reset() if action == "reset" else setattr(proxy, "mode", action)
-        if action != "reset":
-            self._in_leases(AWAY_S, lambda: setattr(proxy, "mode", "pass"))
+        if action == "reset":
+            return proxy.reset()
+        proxy.mode = action  # type: ignore[assignment]
+        self._in_leases(AWAY_S, lambda: setattr(proxy, "mode", "pass"))
         return True
 
     def _clock(self, action: str) -> bool:
-        worker = self.source.choice(self.site.workers())
-        return worker.pid is not None and _is_set_up(worker) and _signal(worker.pid, signal.SIGUSR2)
+        """The wall clock of a worker and its trainers."""
+        worker = self._busy_worker()
+        if worker is None or worker.pid is None:
+            return False
+        pids = [worker.pid, *descendants(worker.pid)]
+        return sum(_is_set_up(pid) and _signal(pid, signal.SIGUSR2) for pid in pids) > 1
 
     def _disk(self, action: str) -> bool:
         """No file of a trainer may grow any more."""
@@ -224,11 +229,13 @@ class Hand:
         return False
 
 
-def _is_set_up(worker: Process) -> bool:
-    """Whether the worker has come so far that it handles its signals: SIGUSR2 would kill it before."""
-    status = Path(f"/proc/{worker.pid}/status").read_text()
-    caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
-    return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+def _is_set_up(pid: int) -> bool:
+    """Whether the process has come so far that it handles its signals: SIGUSR2 would kill it before."""
+    with contextlib.suppress(OSError):  # it is gone
+        status = Path(f"/proc/{pid}/status").read_text()
+        caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt")).split()[1], 16)
+        return bool(caught >> (signal.SIGUSR2 - 1) & 1)
+    return False
 
 
 def _signal(pid: int, number: signal.Signals) -> bool:

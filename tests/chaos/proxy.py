@@ -35,9 +35,9 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"proxy-{self.port}", daemon=True)
         self._thread.start()
 
-    def reset(self) -> None:
-        """Resets every connection that is open now."""
-        self._loop.call_soon_threadsafe(self._reset)
+    def reset(self) -> bool:
+        """Resets every connection that is open now; false when there was none."""
+        return asyncio.run_coroutine_threadsafe(self._reset(), self._loop).result(timeout=5.0)
 
     def close(self) -> None:
         """Ends all; once more does nothing."""
@@ -50,17 +50,19 @@ class Proxy:
 
     async def _end(self) -> None:
         self._server.close()
-        self._reset()
+        await self._reset()
         for task in self._serving:
             task.cancel()
         await asyncio.gather(*self._serving, return_exceptions=True)
 
-    def _reset(self) -> None:
-        for writer in list(self._writers):
+    async def _reset(self) -> bool:
+        open_now = list(self._writers)
+        for writer in open_now:
             raw = writer.get_extra_info("socket")
             with contextlib.suppress(OSError):
                 raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)
             writer.transport.abort()
+        return bool(open_now)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """A task of our own: one that the server makes of a coroutine is reported as an error when it is cancelled."""

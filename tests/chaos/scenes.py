@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import random
 import resource
+import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -48,6 +49,17 @@ def wait_until(site: Site, is_so: Callable[[dict[str, Job]], bool], *, patience_
     return False
 
 
+class NotProvoked(Exception):
+    """What was to be brought about did not come, so nothing was shown."""
+
+
+def wait_for(site: Site, what: str, is_so: Callable[[dict[str, Job]], bool], *, patience_s: float = PATIENCE_S) -> None:
+    """Returns when the rows are so. Raises NotProvoked."""
+    if not wait_until(site, is_so, patience_s=patience_s):
+        jobs = ", ".join(f"{job.id} {job.state} at step {job.step}" for job in site.jobs().values())
+        raise NotProvoked(f"{what}: not in {patience_s:.0f} s ({jobs})")
+
+
 def have_ended(rows: dict[str, Job]) -> bool:
     """Whether no job is left to do."""
     return bool(rows) and all(job.state in TERMINAL for job in rows.values())
@@ -79,15 +91,14 @@ def fill_the_disk(site: Site) -> Scene:
         steps, seed = NUM_STEPS if is_struck else NUM_FEW_STEPS, SLOW_SEED if is_slow else QUICK_SEED
         job_id = site.create_job(num_steps=steps, seed=seed)
         if is_struck:
-            _wait_for_trainer(site, job_id, 9)
+            os.kill(_wait_for_trainer(site, job_id), signal.SIGKILL)
         _expect_pause(site, scene, job_id, point)
         hand.disarm(fault)
         _expect_the_rest(site, scene, job_id, point)
     for point, limit in {"any byte of a trainer's": 1, "a trainer's file beyond 3,000 bytes": 3000}.items():
         job_id = site.create_job(num_steps=NUM_STEPS)
-        pid = _wait_for_trainer(site, job_id, 0)
-        if pid is not None:
-            resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        pid = _wait_for_trainer(site, job_id)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         _expect_pause(site, scene, job_id, point)
         _expect_the_rest(site, scene, job_id, point)
     scene.breaches += verdict.breaches(site, [], [], [])
@@ -103,7 +114,7 @@ def fill_a_small_disk(site: Site, sizes: list[int]) -> Scene:
     try:
         for size in sizes:
             job_id = site.create_job(num_steps=NUM_STEPS)
-            wait_until(site, lambda rows, job_id=job_id: rows[job_id].step >= 4)  # type: ignore[misc]
+            _wait_for_trainer(site, job_id)
             filler = runs / "filler"
             _fill(filler, spare=size)
             point = f"a tmpfs with {size:,} bytes left"
@@ -127,13 +138,17 @@ def _fill(path: Path, *, spare: int) -> None:
         os.truncate(path, max(0, file.tell() - spare))
 
 
-def _wait_for_trainer(site: Site, job_id: str, number: int) -> int | None:
-    """Sends the signal to the job's trainer when its first checkpoint is safe; its process id."""
-    wait_until(site, lambda rows: rows[job_id].step >= 4)
-    pid = site.trainer_of(job_id)
-    if pid is not None and number:
-        os.kill(pid, number)
-    return pid
+def _wait_for_trainer(site: Site, job_id: str) -> int:
+    """The process id of the job's trainer when it has come behind step 3. Raises NotProvoked."""
+    found: list[int | None] = [None]
+
+    def look(rows: dict[str, Job]) -> bool:
+        found[0] = site.trainer_of(job_id)
+        return rows[job_id].step >= 4 and found[0] is not None
+
+    wait_for(site, "a trainer at work", look)
+    assert found[0] is not None
+    return found[0]
 
 
 def _expect_pause(site: Site, scene: Scene, job_id: str, point: str) -> None:
@@ -171,7 +186,7 @@ def _expect_the_rest(site: Site, scene: Scene, job_id: str, point: str) -> None:
 def lose_the_broker(site: Site, *, num_jobs: int) -> Scene:
     """Valkey goes for good while jobs run and wait; more jobs come afterwards."""
     ids = [site.create_job(num_steps=60) for _ in range(num_jobs - 2)]
-    wait_until(site, lambda rows: any(job.step >= 3 for job in rows.values()))
+    wait_for(site, "jobs at work", lambda rows: any(job.step >= 3 for job in rows.values()))
     broker = site.processes["valkey"]
     broker.is_held_down = True
     site.valkey.process.kill()
@@ -188,8 +203,8 @@ def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
     """Postgres is away in mid-job, stopped or frozen: no step is lost, and the same attempt goes on."""
     steps = int((away_s + 6.0) / SLOW_STEP_S)
     job_id = site.create_job(num_steps=steps, checkpoint_every=20, seed=SLOW_SEED)
-    wait_until(site, lambda rows: rows[job_id].step >= 2)
-    before, pid = site.jobs()[job_id], site.trainer_of(job_id)
+    pid = _wait_for_trainer(site, job_id)
+    before = site.jobs()[job_id]
     spool = site.home / "runs" / job_id / "events.jsonl"
     size = spool.stat().st_size
     process = site.processes["postgres"]
@@ -197,8 +212,8 @@ def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
     if how == "stopped":
         site.postgres.stop()
         time.sleep(away_s)
-    else:
-        Hand(site, random.Random(0)).strike(Fault("postgres", "freeze"))
+    elif not Hand(site, random.Random(0)).strike(Fault("postgres", "freeze")):
+        raise NotProvoked("the database was not there to be frozen")
     grown, is_same_trainer = spool.stat().st_size - size, site.trainer_of(job_id) == pid
     process.is_held_down = False
     wait_until(site, have_ended, patience_s=away_s + PATIENCE_S)
@@ -207,7 +222,7 @@ def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
     if after.fence != before.fence or not is_same_trainer or grown == 0:
         scene.breaches.append(f"attempt {before.fence} became {after.fence}; the spool grew by {grown} bytes meanwhile")
     scene.lines.append(
-        f"the database {how} for {away_s:.0f} s in mid-job: {after.state} at step {after.step} of {after.num_steps}, "
+        f"the database {how} for {away_s:g} s in mid-job: {after.state} at step {after.step} of {after.num_steps}, "
         f"attempt {after.fence}, {grown:,} bytes told meanwhile"
     )
     return scene

@@ -84,7 +84,6 @@ class Shape:
     slots: int = 3
     settings: Mapping[str, str] | None = None
     trainer: str = "chain"
-    trainer_options: str = ""
     without: str = ""
 
 
@@ -104,8 +103,7 @@ class Site:
         """Starts all of it; returns when the API answers and every worker has given a sign of life."""
         prepare_home(self.home, None)
         self.home.chmod(0o711)
-        self.failpoints.mkdir()
-        (self.failpoints / PASSED).touch()
+        (self.failpoints / PASSED).mkdir(parents=True)
         self.postgres, self.valkey = start_postgres(self.home), start_valkey(self.home)
         self.processes["postgres"] = Process("postgres", self._restart_postgres, self.postgres.process)
         self.processes["valkey"] = Process("valkey", self._restart_valkey, self.valkey.process)
@@ -256,7 +254,6 @@ class Site:
                 "OMP_NUM_THREADS": "1",
                 VARIABLE: str(self.failpoints),
                 "CHAOS_TRAINER": self.shape.trainer,
-                "CHAOS_TRAINER_OPTIONS": self.shape.trainer_options,
                 "CHAOS_WITHOUT": self.without,
             }
         )

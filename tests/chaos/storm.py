@@ -39,6 +39,7 @@ class Report:
     """What a storm did and what it found."""
 
     seed: int
+    planned: Counter[str] = field(default_factory=Counter)
     hits: Counter[str] = field(default_factory=Counter)
     breaches: list[str] = field(default_factory=list)
     ends: Counter[str] = field(default_factory=Counter)
@@ -51,6 +52,15 @@ class Report:
         """Faults that were done."""
         return self.hits.total()
 
+    @property
+    def missed(self) -> list[str]:
+        """The phases that were struck less often than planned."""
+        return [
+            f"{phase}: {self.hits[phase]} of {number} faults were done"
+            for phase, number in sorted(self.planned.items())
+            if self.hits[phase] < number
+        ]
+
 
 class Storm:
     """One storm over one site."""
@@ -60,8 +70,7 @@ class Storm:
         self.source = random.Random(seed)
         self.hand = Hand(site, self.source)
         self.waiting = list(faults)
-        self.report = Report(seed)
-        self.num_planned = len(self.waiting)
+        self.report = Report(seed, Counter(fault.phase for fault in faults))
         self._armed: dict[str, tuple[Fault, float]] = {}
         self._accepted: list[str] = []
         self._asked: list[str] = []  # to be cancelled, by a call whose answer may have been lost
@@ -78,7 +87,7 @@ class Storm:
             self._count()
             self._arm_or_strike()
             self._nudge()
-            on_progress(self.report.num_faults, self.num_planned)
+            on_progress(self.report.num_faults, self.report.planned.total())
         self._clear_the_sky()
         self._settle()
         self.report.breaches = verdict.breaches(self.site, self._accepted, self._asked, self._cancelled)
@@ -112,15 +121,17 @@ class Storm:
     def _arm_or_strike(self) -> None:
         now = time.monotonic()
         for late, since in list(self._armed.values()):
-            if now - since > PATIENCE_S:  # nobody came by: another time
-                self.hand.disarm(late)
+            # Nobody came by, or died with it in hand: another time. Who has just taken it tells of it in a moment.
+            if now - since > PATIENCE_S and (self.hand.disarm(late) or now - since > 2 * PATIENCE_S):
                 del self._armed[late.phase]
                 self.waiting.insert(0, late)
         if not self.waiting or now - self._struck_at < _GAP_S:
             return
         fault = self.waiting[-1]
         if fault.phase not in PLACES:
-            self.report.hits[fault.phase] += self.hand.strike(fault) and bool(self.waiting.pop())
+            if self.hand.strike(fault):
+                self.report.hits[fault.phase] += 1
+                self.waiting.pop()
             self._struck_at = now
         elif len(self._armed) < NUM_ARMED and fault.phase not in self._armed:
             self.hand.arm(self.waiting.pop())

@@ -5,21 +5,25 @@ Everything is left at the product's defaults: a lease of 60 s, 20 s of grace for
 
 from __future__ import annotations
 
+import math
 import os
+import random
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from sqlalchemy import select
 
 from api.lifecycle import JobState
-from api.store.tables import JobEvent
-from tests.chaos.scenes import wait_until
+from api.store.tables import Job, JobEvent
+from tests.chaos.scenes import NotProvoked, wait_for, wait_until
 from tests.chaos.site import Site
-from tests.chaos.trainer import DEAF_SEED
+from tests.chaos.trainer import DEAF_SEED, STEP_S
 
 ENDLESS = 1_000_000
+CHECKPOINT_EVERY = 20
 PROMISED_S = {  # what is promised, and beyond which a sample is a breach
     "trainer killed until the next begins": 10.0,
     "worker killed until the next begins": 90.0,
@@ -31,20 +35,28 @@ PROMISED_S = {  # what is promised, and beyond which a sample is a breach
 
 @dataclass
 class Times:
-    """Samples in seconds, by what was timed."""
+    """Samples in seconds, by what was timed; `missing` are those that should have been there."""
 
     samples: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in PROMISED_S})
+    missing: list[str] = field(default_factory=list)
+
+    def take(self, name: str, job_id: str, moments: list[float], *, since: float) -> None:
+        """A sample of one job, whose moments are none when it did not come so far."""
+        if moments:
+            self.samples[name].append(moments[-1] - since)
+        else:
+            self.missing.append(f"{name}: {job_id} never came so far")
 
     @property
     def breaches(self) -> list[str]:
-        """Samples that took longer than what is promised, and kinds without any."""
+        """What took longer than promised, or never came."""
         late = [
             f"{name}: {sample:.1f} s"
             for name, samples in self.samples.items()
             for sample in samples
             if sample > PROMISED_S[name]
         ]
-        return late + [f"{name}: no sample" for name, samples in self.samples.items() if not samples]
+        return late + self.missing
 
     def lines(self) -> list[str]:
         """The distribution of each."""
@@ -56,12 +68,11 @@ class Times:
         ]
 
 
-def measure(site: Site, *, crashes: int, rounds: int, on_progress: Callable[[str], None]) -> Times:
+def measure(site: Site, *, crashes: int, rounds: int, seed: int, on_progress: Callable[[str], None]) -> Times:
     """At least `crashes` killed trainers; `rounds` times every worker killed, drained, and every job cancelled."""
-    times, num_slots = Times(), site.shape.num_workers * site.shape.slots
-    ids = [site.create_job(num_steps=ENDLESS, checkpoint_every=20) for _ in range(num_slots)]
-    _wait_until_running(site, ids)
-    while len(times.samples["trainer killed until the next begins"]) < crashes:
+    times, num_slots, source = Times(), site.shape.num_workers * site.shape.slots, random.Random(seed)
+    ids = [_create(site) for _ in range(num_slots)]
+    for _ in range(math.ceil(crashes / num_slots)):
         on_progress("killing trainers")
         _strike(site, ids, times, "trainer killed until the next begins", _kill_trainers)
     for _ in range(rounds):
@@ -72,63 +83,90 @@ def measure(site: Site, *, crashes: int, rounds: int, on_progress: Callable[[str
     for number in range(rounds):
         on_progress("cancelling")
         if number:
-            ids = [site.create_job(num_steps=ENDLESS, checkpoint_every=20) for _ in range(num_slots)]
-        _cancel(site, ids, times, "cancel asked for until cancelled")
-        deaf = [site.create_job(num_steps=ENDLESS, checkpoint_every=20, seed=DEAF_SEED) for _ in range(num_slots)]
-        _cancel(site, deaf, times, "cancel of a trainer that ignores SIGTERM")
+            ids = [_create(site) for _ in range(num_slots)]
+        _cancel(site, ids, times, "cancel asked for until cancelled", source)
+        deaf = [_create(site, seed=DEAF_SEED) for _ in range(num_slots)]
+        _cancel(site, deaf, times, "cancel of a trainer that ignores SIGTERM", source)
     return times
 
 
-def _wait_until_running(site: Site, ids: list[str]) -> None:
-    wait_until(site, lambda rows: all(rows[i].state == JobState.RUNNING and rows[i].step > 0 for i in ids))
+def _create(site: Site, **fields: int) -> str:
+    return site.create_job(num_steps=ENDLESS, checkpoint_every=CHECKPOINT_EVERY, **fields)
+
+
+def _wait_for_trainers(site: Site, ids: list[str]) -> dict[str, int]:
+    """The process id of each job's trainer, when all are at work and a checkpoint further. Raises NotProvoked."""
+    wait_for(site, "every job at work", lambda rows: all(_is_at_work(rows[i]) for i in ids))
     time.sleep(1.0)
+    pids = {job_id: pid for job_id in ids if (pid := site.trainer_of(job_id)) is not None}
+    if pids.keys() != set(ids):
+        raise NotProvoked(f"only {len(pids)} of {len(ids)} jobs have a trainer")
+    return pids
 
 
-def _strike(site: Site, ids: list[str], times: Times, name: str, kill: Callable[[Site, list[str]], None]) -> None:
+def _is_at_work(job: Job) -> bool:
+    return job.state == JobState.RUNNING and job.step > 0
+
+
+def _strike(site: Site, ids: list[str], times: Times, name: str, kill: Callable[[Site, list[int]], None]) -> None:
     """Kills, and waits until every job is running again."""
+    pids = _wait_for_trainers(site, ids)
     fences = {job_id: site.jobs()[job_id].fence for job_id in ids}
     at = time.time()
-    kill(site, ids)
+    kill(site, list(pids.values()))
     wait_until(site, lambda rows: all(rows[i].fence > fences[i] and rows[i].state == JobState.RUNNING for i in ids))
     for job_id in ids:
-        started = _moments(site, job_id, to=JobState.RUNNING, since=at)
-        if started:
-            times.samples[name].append(started[-1] - at)
-    time.sleep(1.0)
+        times.take(name, job_id, _moments(site, job_id, to=JobState.RUNNING, since=at), since=at)
 
 
 def _drain(site: Site, ids: list[str], times: Times) -> None:
+    """Asks every worker to leave."""
+    _wait_for_trainers(site, ids)
     at = time.time()
     for worker in site.workers():
         if worker.pid is not None:
             os.kill(worker.pid, signal.SIGTERM)
-    fences = {job_id: site.jobs()[job_id].fence for job_id in ids}
-    wait_until(site, lambda rows: all(rows[i].fence > fences[i] and rows[i].state == JobState.RUNNING for i in ids))
+    wait_until(site, lambda _: all(_moments(site, i, to=JobState.RECOVERING, since=at) for i in ids))
     for job_id in ids:
         given_back = _moments(site, job_id, to=JobState.RECOVERING, since=at)
-        if given_back:
-            times.samples["drain asked for until all is saved and given back"].append(given_back[0] - at)
-    time.sleep(1.0)
+        times.take("drain asked for until all is saved and given back", job_id, given_back[:1], since=at)
 
 
-def _cancel(site: Site, ids: list[str], times: Times, name: str) -> None:
-    _wait_until_running(site, ids)
+def _cancel(site: Site, ids: list[str], times: Times, name: str, source: random.Random) -> None:
+    """Each at a moment of its own between two checkpoints; whoever is `cancelled` has no process any more."""
+    pids = _wait_for_trainers(site, ids)
+    births = {job_id: _birth(pid) for job_id, pid in pids.items()}
     for job_id in ids:
+        time.sleep(source.uniform(0.0, CHECKPOINT_EVERY * STEP_S))
         site.client.cancel_job(job_id)
-    wait_until(site, lambda rows: all(rows[i].state == JobState.CANCELLED for i in ids))
+    outlived: set[str] = set()
+
+    def look(rows: dict[str, Job]) -> bool:
+        cancelled = [job_id for job_id in ids if rows[job_id].state == JobState.CANCELLED]
+        outlived.update(job_id for job_id in cancelled if _birth(pids[job_id]) == births[job_id])
+        return len(cancelled) == len(ids)
+
+    wait_until(site, look)
+    times.missing += [f"{name}: {job_id} is cancelled, and its trainer lives" for job_id in sorted(outlived)]
     for job_id in ids:
         asked = _moments(site, job_id, to=JobState.CANCELLING)
-        gone = _moments(site, job_id, to=JobState.CANCELLED)
-        times.samples[name].append(gone[-1] - asked[-1])
+        times.take(name, job_id, _moments(site, job_id, to=JobState.CANCELLED), since=asked[-1])
 
 
-def _kill_trainers(site: Site, ids: list[str]) -> None:
-    for pid in [site.trainer_of(job_id) for job_id in ids]:
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+def _birth(pid: int) -> str | None:
+    """When the process began, by the kernel's count: another that gets its id has another. None when it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return None
 
 
-def _kill_workers(site: Site, ids: list[str]) -> None:
+def _kill_trainers(site: Site, pids: list[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _kill_workers(site: Site, pids: list[int]) -> None:
     for worker in site.workers():
         if worker.pid is not None:
             os.kill(worker.pid, signal.SIGKILL)

@@ -38,6 +38,7 @@ from stapo_core.events import (
 from stapo_core.failpoints import failpoint
 from stapo_core.folders import Folders, Manifest
 from stapo_core.spool import Spool, is_storage_full
+from tests.chaos.clock import let_jump
 
 STEP_S = 0.03
 SLOW_STEP_S = 0.3
@@ -63,17 +64,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--die-with-parent", action="store_true")
     parser.add_argument("--without", choices=["lock", "rename"])
-    parser.add_argument("--clock", type=float, default=0.0, help="seconds by which the wall clock is wrong")
     options = parser.parse_args(arguments)
     if options.die_with_parent:
         die_with_parent()
     if options.without == "rename":
         folders.write_folder = write_in_place
-    if options.clock:
-        shift_clock(options.clock)
+    let_jump()
     should_stop = StopFlag()
     should_stop.listen()
-    lock = 0 if options.without == "lock" else take_lock(options.run_dir / "lock")
+    take = take_lock if options.without != "lock" else take_no_lock
+    lock = take(options.run_dir / "lock")
     if lock is None:
         return EXIT_FENCED
     try:
@@ -159,6 +159,12 @@ def read(folder: Path) -> tuple[int, int]:
     return content["step"], content["value"]
 
 
+def take_no_lock(path: Path) -> int:
+    """A lock that keeps nobody out: the file and the process id are there."""
+    path.write_text(str(os.getpid()))
+    return 0
+
+
 def write_in_place(folder: Path, step: int, fill: Callable[[Path], None], *, is_best: bool = False) -> Manifest:
     """What a checkpoint would be without the draft and the rename: the harness must notice."""
     shutil.rmtree(folder, ignore_errors=True)
@@ -170,12 +176,6 @@ def write_in_place(folder: Path, step: int, fill: Callable[[Path], None], *, is_
     failpoint("checkpoint_synced")
     (folder / folders.MANIFEST).write_text(manifest.model_dump_json())
     return manifest
-
-
-def shift_clock(seconds: float) -> None:
-    """From now on this process reads the wall clock wrong."""
-    right = time.time
-    time.time = lambda: right() + seconds
 
 
 if __name__ == "__main__":

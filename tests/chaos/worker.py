@@ -6,12 +6,9 @@ The product has no switch for any of this. What a negative control takes away is
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import sys
-import time
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,13 +16,13 @@ from sqlalchemy.orm import Session
 from api.lifecycle import JobState
 from api.store import leases, metrics
 from api.store.tables import Job
-from worker import process
+from tests.chaos.clock import Moved, let_jump
+from worker import process, recorder
 from worker.celery_app import app
 
 __all__ = ["app"]
 
 _TRAINER = Path(__file__).with_name("trainer.py")
-_JUMP_S = 3600.0
 
 
 def hold_without_fence(session: Session, job_id: str, fence: int) -> Job:
@@ -50,12 +47,6 @@ def keep_all_metrics(session: Session, job: Job, *, above_step: int) -> int:
     return job.trained_tokens
 
 
-def jump(_number: int, _frame: Any) -> None:
-    """The wall clock of this process is an hour off, forwards and backwards in turn."""
-    global _off_by_s
-    _off_by_s = _JUMP_S if _off_by_s <= 0 else -_JUMP_S
-
-
 def _remove(guard: str | None) -> None:
     if guard == "fence":
         leases.hold = hold_without_fence
@@ -67,15 +58,11 @@ def _remove(guard: str | None) -> None:
         metrics.truncate_metrics = keep_all_metrics
 
 
-_off_by_s = 0.0
-_right = time.time
-time.time = lambda: _right() + _off_by_s
-signal.signal(signal.SIGUSR2, jump)
+let_jump()
+recorder.datetime = Moved  # type: ignore[attr-defined]
 os.environ["PGOPTIONS"] = f"-c chaos.worker={socket.gethostname()}:{os.getpid()}"  # the audit asks who writes
 _without = os.environ.get("CHAOS_WITHOUT")
 _remove(_without)
 if os.environ.get("CHAOS_TRAINER") == "chain":
-    _options = [f"--{name}" for name in os.environ.get("CHAOS_TRAINER_OPTIONS", "").split()]
-    if _without in ("lock", "rename"):
-        _options.append(f"--without={_without}")
+    _options = [f"--without={_without}"] if _without in ("lock", "rename") else []
     process.TRAINER = (sys.executable, str(_TRAINER), *_options)

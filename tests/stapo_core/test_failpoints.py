@@ -24,7 +24,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def passed(folder: Path) -> list[str]:
-    return [line.split(" ", 3)[1] + " " + line.split(" ", 3)[3] for line in (folder / PASSED).read_text().splitlines()]
+    paths = sorted((folder / PASSED).glob("*"))
+    return [path.name.split("-")[2] + " " + path.read_text() for path in paths]
 
 
 def test_every_place_stands_in_the_code_once_and_no_other() -> None:
@@ -41,9 +42,9 @@ def test_nothing_happens_where_no_folder_is_named(tmp_path: Path, monkeypatch: p
     assert [path.name for path in tmp_path.iterdir()] == ["claimed"]
 
 
-def test_a_place_that_is_not_armed_is_taken_down_and_passed(folder: Path) -> None:
+def test_a_place_that_is_not_armed_is_passed_without_a_trace(folder: Path) -> None:
     failpoint("claimed")
-    assert passed(folder) == ["claimed -"]
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("name", ["ENOSPC", "EDQUOT", "EFBIG", "EIO"])
@@ -53,7 +54,7 @@ def test_an_error_of_the_disk_is_raised_once(folder: Path, name: str) -> None:
         failpoint("claimed")
     assert raised.value.errno == getattr(errno, name)
     failpoint("claimed")
-    assert passed(folder) == [f"claimed raise {name}", "claimed -"]
+    assert passed(folder) == [f"claimed raise {name}"]
 
 
 def test_the_nth_pass_can_be_meant(folder: Path) -> None:
@@ -62,7 +63,7 @@ def test_the_nth_pass_can_be_meant(folder: Path) -> None:
     failpoint("claimed")
     with pytest.raises(OSError, match="claimed"):
         failpoint("claimed")
-    assert passed(folder) == ["claimed -", "claimed -", "claimed raise EIO"]
+    assert passed(folder) == ["claimed raise EIO @1"]
 
 
 def test_two_processes_that_come_by_take_one_arming_once(folder: Path) -> None:
@@ -82,3 +83,10 @@ def test_a_process_can_be_suspended_where_it_stands(folder: Path) -> None:
             pass
         process.send_signal(signal.SIGCONT)
         assert process.communicate(timeout=60)[0] == "went on\n"
+
+
+def test_a_process_whose_files_may_not_grow_passes_and_is_taken_down_as_any_other(folder: Path) -> None:
+    (folder / "updated").write_text("sleep 0")
+    limited = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY)); " + PASS
+    done = subprocess.run([sys.executable, "-c", limited], capture_output=True, cwd=ROOT, text=True, timeout=60)
+    assert (done.stdout, passed(folder)) == ("went on\n", ["updated sleep 0"])
