@@ -42,9 +42,8 @@ def api(settings: LaunchSettings, urls: Mapping[str, str]) -> Service:
 def worker(settings: LaunchSettings, urls: Mapping[str, str]) -> Service:
     """The Celery worker; it stops its trainers within `drain_s` seconds."""
     env = _backend_env(settings, urls) | {"STAPO_DRAIN_S": str(settings.drain_s)}
-    pool = ("--pool", "threads", "--concurrency", str(settings.worker_slots))
-    lean = ("--loglevel", "WARNING", "--without-gossip", "--without-mingle")
-    command = _python(settings, "worker", env, "-m", "celery", "-A", "worker.celery_app", "worker", *pool, *lean)
+    lean = ("--pool", "threads", "--loglevel", "WARNING", "--without-gossip", "--without-mingle")
+    command = _python(settings, "worker", env, "-m", "celery", "-A", "worker.celery_app", "worker", *lean)
     return Service("worker", command, grace_s=settings.drain_s + 1.5)
 
 

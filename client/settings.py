@@ -23,7 +23,6 @@ class LaunchSettings:
     dashboard_port: int
     database_url: str | None
     broker_url: str | None
-    worker_slots: int
     drain_s: float
     env: Mapping[str, str]
 
@@ -53,7 +52,6 @@ def read_settings(
         dashboard_port=dashboard_port or int(_number(env, "STAPO_DASHBOARD_PORT", DEFAULT_DASHBOARD_PORT)),
         database_url=env.get("STAPO_DATABASE_URL") or None,
         broker_url=env.get("STAPO_BROKER_URL") or None,
-        worker_slots=int(_number(env, "STAPO_WORKER_SLOTS", 1)),
         drain_s=_number(env, "STAPO_DRAIN_S", DEFAULT_DRAIN_S),
         env=env,
     )

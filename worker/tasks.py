@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from celery.signals import worker_init, worker_shutdown, worker_shutting_down
+from celery.signals import celeryd_init, worker_init, worker_shutdown, worker_shutting_down
 
 from api.dispatch import DOORBELL
 from api.settings import get_settings
@@ -43,6 +43,12 @@ def get_models() -> WarmModels:
 def answer_doorbell() -> None:
     """Runs the best eligible jobs until none waits; the message itself says nothing."""
     get_runner().run_waiting_jobs()
+
+
+@celeryd_init.connect
+def size_pool(conf: Any, **_: Any) -> None:
+    """A thread for each slot, unless the command line says otherwise."""
+    conf.worker_concurrency = get_settings().worker_slots
 
 
 @worker_init.connect
