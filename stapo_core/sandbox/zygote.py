@@ -14,6 +14,7 @@ import os
 import select
 import signal
 import socket
+import stat
 import sys
 import time
 from dataclasses import dataclass
@@ -49,9 +50,9 @@ class _Child:
         """What it has used too much of, by now."""
         if time.monotonic() >= self.deadline:
             return "timeout"
-        if _num_threads(self.pid) > cage.MAX_TASKS:
+        if len(_names(f"/proc/{self.pid}/task")) > cage.MAX_TASKS:
             return "threads"
-        return "disk" if _is_overfull() else None
+        return "disk" if _is_overfull(_nameless_bytes(self.pid)) else None
 
 
 def main() -> None:
@@ -151,16 +152,37 @@ def _watch(control: socket.socket, child: _Child) -> dict[str, object]:
     return {"ended": ended, "code": code, "cpu_s": used.ru_utime + used.ru_stime, "memory_bytes": used.ru_maxrss * 1024}
 
 
-def _num_threads(pid: int) -> int:
+def _names(folder: str) -> list[str]:
+    """What lies in a folder of /proc; nothing where the process has ended."""
     try:
-        return len(os.listdir(f"/proc/{pid}/task"))  # noqa: PTH208
+        return os.listdir(folder)  # noqa: PTH208
     except OSError:
-        return 0
+        return []
 
 
-def _is_overfull() -> bool:
-    """Whether what lies in the folder is too large or too many; looks at no more than is allowed."""
-    num_entries = num_bytes = 0
+def _nameless_bytes(pid: int) -> int:
+    """Bytes of the files that have no name (any more) and last as long as the child holds them."""
+    sizes: dict[int, int] = {}
+    home = os.getcwd()  # noqa: PTH109
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/maps", encoding="utf-8", errors="replace") as lines:  # noqa: PTH123
+        for line in lines:
+            *_, inode, path = line.rstrip("\n").split(maxsplit=5) if line.endswith(" (deleted)\n") else ("0", "")
+            if path.startswith(home):
+                sizes[int(inode)] = cage.MAX_FILE_BYTES  # one mapped page keeps all of it, and its size is not told
+    for task in _names(f"/proc/{pid}/task"):  # threads may have descriptors of their own
+        for descriptor in _names(f"/proc/{pid}/task/{task}/fd"):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found = os.stat(f"/proc/{pid}/task/{task}/fd/{descriptor}")  # noqa: PTH116
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 0:
+                    sizes[found.st_ino] = 512 * found.st_blocks
+    return sum(sizes.values())
+
+
+def _is_overfull(num_bytes: int) -> bool:
+    """Whether what lies in the folder, with `num_bytes` more, is too large or too many; looks no further than that."""
+    if num_bytes > MAX_DISK_BYTES:
+        return True
+    num_entries = 0
     waiting = ["."]
     while waiting:
         try:

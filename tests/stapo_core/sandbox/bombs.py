@@ -11,6 +11,34 @@ BOMBS: dict[str, tuple[set[str], str]] = {
         "for n in range(10**6):\n  with open(str(n), 'wb') as file: file.write(bytes(2**23))",
     ),
     "disk_by_one_file": ({"by_itself"}, "with open('x', 'wb') as file:\n  while True: file.write(bytes(2**22))"),
+    "disk_without_names": (
+        {"disk"},
+        """held = []
+for n in range(6):
+  held.append(open('x', 'wb'))
+  os.unlink('x')
+  held[n].write(bytes(12 * 2**20))
+time.sleep(60)""",
+    ),
+    "disk_that_never_had_a_name": (
+        {"disk"},
+        """held = []
+for n in range(6):
+  held.append(os.open('.', os.O_TMPFILE | os.O_RDWR))
+  os.write(held[n], bytes(12 * 2**20))
+time.sleep(60)""",
+    ),
+    "disk_under_a_page": (
+        {"disk"},
+        """import mmap
+held = []
+for n in range(200):
+  with open('x', 'w+b') as file:
+    file.write(bytes(12 * 2**20))
+    held.append(mmap.mmap(file.fileno(), 4096))
+  os.unlink('x')
+time.sleep(60)""",
+    ),
     "entries": ({"disk"}, "for n in range(10**7): open(str(n), 'w').close()"),
     "folders": ({"disk", "by_itself"}, "for _ in range(10**6):\n  os.mkdir('d')\n  os.chdir('d')"),
     "closed_folders": ({"by_itself"}, "for n in range(9):\n  os.mkdir(f'd{n}')\n  os.mkdir(f'd{n}/e', 0)"),
