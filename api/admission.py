@@ -1,10 +1,14 @@
-"""From a request for a job to the job: files, model and grader are found and checked, the plan is made."""
+"""From a request for a job to the job: model and files are found, the grader and the rows checked, the plan is made.
+
+Three steps: `draft_…` reads rows, `plan_job` reads files and knows no database, `hold_sources` makes sure of the rows.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import secrets
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +25,41 @@ from api.store.tables import Checkpoint, Job
 from stapo_core.config import TrainConfig
 from stapo_core.estimate import estimate
 
+FILES = ("validation_file", "training_file")
+"""The fields that name files, the one whose rows are trained on last."""
 _FINE_TUNED = re.compile(r"(?P<whole>ft:.*:(?P<job>[0-9a-f]{32}))(:ckpt-step-(?P<step>[0-9]{1,9}))?")
 
 
-def admit_job(session: Session, tenant: str, body: JobCreate, settings: Settings) -> NewJob:
-    """What is asked for, checked and resolved. Raises NotFound and Unprocessable naming the field at fault."""
+@dataclass(frozen=True)
+class Draft:
+    """A request whose model and files were found; what is left to be checked needs no database."""
+
+    body: JobCreate
+    model: str
+    base: Base | None
+    filenames: dict[str, str]
+    """What the files are called, by the field that names them."""
+
+
+def draft_job(session: Session, tenant: str, body: JobCreate, settings: Settings) -> Draft:
+    """Finds what a request names. Raises NotFound naming the field at fault."""
     model, base = find_model(session, tenant, body.model, settings)
-    asked = body.method.reinforcement
+    named = {param: getattr(body, param) for param in FILES if getattr(body, param) is not None}
+    filenames = {param: files.get_file(session, tenant, named[param], param=param).filename for param in named}
+    return Draft(body, model, base, filenames)
+
+
+def plan_job(draft: Draft, settings: Settings) -> NewJob:
+    """What is asked for, checked and resolved. Raises Unprocessable naming the field or the line at fault."""
+    body, asked = draft.body, draft.body.method.reinforcement
     grading.check(asked.grader, allows_user_code=settings.allows_user_code, param="method.reinforcement.grader")
     num_rows = 0
-    for param in ("validation_file", "training_file"):
-        file_id = getattr(body, param)
-        if file_id is not None:
-            file = files.get_file(session, tenant, file_id, param=param)
-            path = files.file_path(settings.files_dir, file_id)
-            num_rows = planning.check_file(path, asked, param=param, filename=file.filename)
+    for param, filename in draft.filenames.items():
+        path = files.file_path(settings.files_dir, getattr(body, param))
+        num_rows = planning.check_file(path, asked, param=param, filename=filename)
     plan = planning.plan_method(asked, num_rows=num_rows, has_validation_file=body.validation_file is not None)
     return NewJob(
-        model=model,
+        model=draft.model,
         training_file=body.training_file,
         validation_file=body.validation_file,
         suffix=body.suffix,
@@ -47,13 +68,32 @@ def admit_job(session: Session, tenant: str, body: JobCreate, settings: Settings
         num_steps=plan.num_steps,
         metadata=body.metadata or {},
         name=body.name,
-        base=base,
+        base=draft.base,
     )
 
 
-def admit_fork(session: Session, tenant: str, job_id: str, body: ForkCreate, settings: Settings) -> NewJob:
+def hold_sources(session: Session, tenant: str, new: NewJob) -> None:
+    """Keeps the files and the checkpoint of a planned job from being removed until the transaction ends.
+
+    Raises NotFound for a file, and Conflict for a checkpoint, that was removed since the job was drafted.
+    """
+    for param in FILES:
+        if getattr(new, param) is not None:
+            files.hold_file(session, tenant, getattr(new, param), param=param)
+    if new.base is not None:
+        jobs.lock_job(session, tenant, new.base.job_id)  # holds off the worker that would drop the checkpoint
+        found = artifacts.find_checkpoint(session, tenant, new.base.job_id, new.base.step)
+        if found is None or found[0].id != new.base.checkpoint_id:
+            raise Conflict(
+                "The checkpoint has been replaced by newer ones while the files were checked; ask again.",
+                code="checkpoint_replaced",
+                retry_after_s=1,
+            )
+
+
+def draft_fork(session: Session, tenant: str, job_id: str, body: ForkCreate, settings: Settings) -> Draft:
     """A job like another one, from one of its checkpoints, with what `body` changes."""
-    parent = jobs.lock_job(session, tenant, job_id)
+    parent = jobs.get_job(session, tenant, job_id)
     checkpoint = _choose_checkpoint(session, parent, body.checkpoint)
     given = body.model_dump(exclude={"checkpoint", "grader", "config"}, exclude_unset=True)
     given["training_file"] = body.training_file or parent.training_file
@@ -67,7 +107,7 @@ def admit_fork(session: Session, tenant: str, job_id: str, body: ForkCreate, set
             **given,
         }
     )
-    return admit_job(session, tenant, request, settings)
+    return draft_job(session, tenant, request, settings)
 
 
 def preview(new: NewJob, settings: Settings) -> JobPreview:
@@ -104,9 +144,7 @@ def find_model(session: Session, tenant: str, name: str, settings: Settings) -> 
     if not name.startswith("ft:"):
         planning.find_model(settings.models_dir, name)
         return name, None
-    _, parent = find_fine_tuned(session, tenant, name)
-    jobs.lock_job(session, tenant, parent.id)  # holds off the worker that would drop the checkpoint
-    checkpoint, _ = find_fine_tuned(session, tenant, name)
+    checkpoint, parent = find_fine_tuned(session, tenant, name)
     return parent.model, _base(checkpoint)
 
 

@@ -62,7 +62,11 @@ def plan_method(asked: Reinforcement, *, num_rows: int, has_validation_file: boo
 
 
 def check_file(path: Path, asked: Reinforcement, *, param: str, filename: str) -> int:
-    """Counts the rows of a data file. Raises Unprocessable naming each line that lacks a field the grader reads."""
+    """Counts the rows of a data file.
+
+    Raises Unprocessable naming each line that lacks a field the grader reads, and NotFound for a file that was deleted
+    since its row was read.
+    """
     try:
         fields = item_fields(asked.grader)
     except TemplateError as error:
@@ -70,6 +74,8 @@ def check_file(path: Path, asked: Reinforcement, *, param: str, filename: str) -
     try:
         return check_rows(path, fields).num_rows
     except DataErrors as refused:
+        if not path.exists():
+            raise NotFound(f"{filename} has just been deleted.", code="file_not_found", param=param) from refused
         raise unusable_rows(refused, param=param, filename=filename) from refused
 
 

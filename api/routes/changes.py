@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
 
-from api import admission
+from api import admission, creation
 from api.deps import DatabaseDep, DispatcherDep, IdempotencyKeyDep, SettingsDep, WriterDep
 from api.errors import PreconditionFailed
 from api.facts import etag_of, portray_job
 from api.pace import slow
 from api.schemas import ForkCreate, JobObject, JobPatch, Problem
-from api.store import idempotency, jobs, usage
-from api.store.idempotency import Answer
+from api.store import jobs
+from api.store.idempotency import Once
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Jobs"])
 IfMatch = Annotated[str | None, Header(description="Change it only if its ETag is still this one.")]
@@ -68,18 +68,8 @@ def fork_job(
     The checkpoint is kept for as long as the new job is on record.
     """
     text = f"POST /v1/fine_tuning/jobs/{job_id}/fork {body.model_dump_json(exclude_unset=True)}"
-    request = hashlib.sha256(text.encode()).hexdigest()
-    with database.transaction() as session:
-        if idempotency_key:
-            stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
-            if stored:
-                return JobObject.model_validate(stored.body)
-        new = admission.admit_fork(session, caller.tenant, job_id, body, settings)
-        usage.check_live_jobs(session, caller.tenant, most=settings.max_live_jobs)
-        answer = portray_job(session, jobs.create_job(session, caller.tenant, new), settings)
-        if idempotency_key:
-            kept = Answer(status=HTTPStatus.CREATED, body=answer.model_dump(mode="json"))
-            idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
+    draft_fork = partial(admission.draft_fork, tenant=caller.tenant, job_id=job_id, body=body, settings=settings)
+    answer = creation.create_job(database, settings, Once.of(caller.tenant, idempotency_key, text), draft_fork)
     dispatcher.ring()
     response.headers["Location"] = f"{router.prefix}/{answer.id}"
     return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -18,6 +19,7 @@ from api.deps import (
     DatabaseDep,
     DownloaderDep,
     IdempotencyKeyDep,
+    KeyFirst,
     Limit,
     OrderDep,
     ReaderDep,
@@ -27,14 +29,14 @@ from api.deps import (
 from api.errors import TooLarge, Unprocessable
 from api.pace import slow
 from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
-from api.store import files, idempotency, usage
-from api.store.idempotency import Answer
+from api.store import files, usage
+from api.store.idempotency import Once
 from api.store.ids import FILE, new_id
 from api.store.tables import File
 from api.validation import Checks
 from stapo_core.data import DataErrors, check_rows
 
-router = APIRouter(prefix="/v1/files", tags=["Files"])
+router = APIRouter(prefix="/v1/files", tags=["Files"], route_class=KeyFirst)
 CHUNK = 2**20
 
 
@@ -72,20 +74,17 @@ def create_file(
             bytes=num_bytes,
             sha256=sha256,
         )
-        request = hashlib.sha256(f"POST /v1/files {row.filename} {purpose} {sha256}".encode()).hexdigest()
+        once = Once.of(caller.tenant, idempotency_key, f"POST /v1/files {row.filename} {purpose} {sha256}")
         with database.transaction() as session:
-            if idempotency_key:
-                stored = idempotency.find_answer(session, caller.tenant, idempotency_key, request)
-                if stored:
-                    return FileObject.model_validate(stored.body)
+            stored = once.find_answer(session)
+            if stored is not None:
+                return FileObject.model_validate(stored)
             usage.check_stored_bytes(session, caller.tenant, num_bytes, most=settings.max_stored_bytes)
             session.add(row)
             session.flush()
             session.refresh(row)
             answer = FileObject.of(row)
-            if idempotency_key:
-                kept = Answer(status=200, body=answer.model_dump(mode="json"))
-                idempotency.keep_answer(session, caller.tenant, idempotency_key, request, kept)
+            once.keep_answer(session, HTTPStatus.OK, answer.model_dump(mode="json"))
             staging.rename(files.file_path(settings.files_dir, row.id))
         return answer
     finally:

@@ -70,7 +70,10 @@ def retrieve_api_key(key_id: str, caller: AdminDep, database: DatabaseDep) -> Ap
 
 @router.delete("/{key_id}", summary="Revoke an API key")
 def revoke_api_key(key_id: str, caller: AdminDep, database: DatabaseDep, keyring: KeyringDep) -> ApiKeyObject:
-    """Ends the key and its tickets from the next request on; it stays in the list. The key that asks cannot revoke itself."""
+    """Ends the key and its tickets from the next request on; it stays in the list.
+
+    The key that asks cannot revoke itself.
+    """
     with database.transaction() as session:
         row = keys.revoke_key(session, caller, key_id)
     keyring.forget()

@@ -16,8 +16,15 @@ def get_file(session: Session, tenant: str, file_id: str, *, param: str | None =
     """Raises NotFound when the tenant has no such file; `param` names the field that asked for it."""
     file = session.scalar(select(File).where(File.tenant == tenant, File.id == file_id))
     if file is None:
-        raise NotFound(f"There is no file '{file_id}'; GET /v1/files lists yours.", code="file_not_found", param=param)
+        raise _missing(file_id, param)
     return file
+
+
+def hold_file(session: Session, tenant: str, file_id: str, *, param: str) -> None:
+    """Keeps a file from being deleted until the transaction ends. Raises NotFound when the tenant has no such file."""
+    held = select(File.id).where(File.tenant == tenant, File.id == file_id).with_for_update(read=True, key_share=True)
+    if session.scalar(held) is None:
+        raise _missing(file_id, param)
 
 
 def list_files(session: Session, tenant: str, *, after: str | None, limit: int, order: Order) -> Page[File]:
@@ -28,7 +35,9 @@ def list_files(session: Session, tenant: str, *, after: str | None, limit: int, 
 
 def delete_file(session: Session, tenant: str, file_id: str) -> File:
     """Removes the row; raises Conflict while a job refers to the file, since its record would no longer be whole."""
-    file = get_file(session, tenant, file_id)
+    file = session.scalar(select(File).where(File.tenant == tenant, File.id == file_id).with_for_update())
+    if file is None:
+        raise _missing(file_id, None)
     uses = or_(Job.training_file == file_id, Job.validation_file == file_id)
     job_id = session.scalar(select(Job.id).where(uses).order_by(Job.number.desc()).limit(1))
     if job_id is not None:
@@ -40,3 +49,7 @@ def delete_file(session: Session, tenant: str, file_id: str) -> File:
 def file_path(files_dir: Path, file_id: str) -> Path:
     """Where the bytes of a file lie; `file_id` must come from a row."""
     return files_dir / file_id
+
+
+def _missing(file_id: str, param: str | None) -> NotFound:
+    return NotFound(f"There is no file '{file_id}'; GET /v1/files lists yours.", code="file_not_found", param=param)
