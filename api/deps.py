@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Header, Query, Request
+from fastapi import Depends, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyQuery, HTTPAuthorizationCredentials, HTTPBearer
 
 from api.answers import Answers
@@ -49,25 +50,21 @@ GraderDeskDep = Annotated[GraderDesk, _part("grader_desk")]
 InstrumentsDep = Annotated[Instruments, _part("instruments")]
 StreamsDep = Annotated[Streams, _part("streams")]
 RelayDep = Annotated[Relay, _part("relay")]
-RatesDep = Annotated[Rates, _part("rates")]
 AnswersDep = Annotated[Answers, _part("answers")]
 KeyringDep = Annotated[Keyring, _part("keyring")]
 
 
-async def _caller(
-    request: Request, database: DatabaseDep, rates: RatesDep, keyring: KeyringDep, bearer: Bearer
-) -> Caller:
+async def _caller(request: Request, bearer: Bearer) -> Caller:
     if bearer is None:
         raise Unauthorized("Send your API key as 'Authorization: Bearer <key>'.", code="missing_api_key")
-    return await _identify(request, database, rates, keyring, _Shown("key", bearer.credentials, keys.find_caller))
+    known: Caller | None = getattr(request.state, "caller", None)
+    return known or await _identify(request, _Shown("key", bearer.credentials, keys.find_caller))
 
 
-async def _viewer(
-    request: Request, database: DatabaseDep, rates: RatesDep, keyring: KeyringDep, bearer: Bearer, ticket: Ticket
-) -> Caller:
+async def _viewer(request: Request, bearer: Bearer, ticket: Ticket) -> Caller:
     if ticket is None:
-        return await _caller(request, database, rates, keyring, bearer)
-    return await _identify(request, database, rates, keyring, _Shown("ticket", ticket, keys.find_ticket))
+        return await _caller(request, bearer)
+    return await _identify(request, _Shown("ticket", ticket, keys.find_ticket))
 
 
 @dataclass(frozen=True)
@@ -79,12 +76,14 @@ class _Shown:
     find: Callable[[Session, str], Caller]
 
 
-async def _identify(request: Request, database: Database, rates: Rates, keyring: Keyring, shown: _Shown) -> Caller:
+async def _identify(request: Request, shown: _Shown) -> Caller:
+    keyring: Keyring = request.app.state.keyring
+    rates: Rates = request.app.state.rates
     caller = keyring.find(shown.kind, shown.secret)
     if caller is None:
         since = keyring.round
         try:
-            caller = await run_in_threadpool(_look_up, database, shown)
+            caller = await run_in_threadpool(_look_up, request.app.state.database, shown)
         except Unauthorized:
             rates.count_refusal(request.client.host if request.client else "unknown")
             raise
@@ -100,6 +99,20 @@ async def _identify(request: Request, database: Database, rates: Rates, keyring:
 def _look_up(database: Database, shown: _Shown) -> Caller:
     with database.transaction() as session:
         return shown.find(session, shown.secret)
+
+
+class KeyFirst(APIRoute):
+    """A route that takes no byte of a body before it knows whose it is; the framework reads the body first."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The route's own, behind a look at the key."""
+        handle = super().get_route_handler()
+
+        async def check_first(request: Request) -> Response:
+            request.state.caller = await _caller(request, await _BEARER(request))
+            return await handle(request)
+
+        return check_first
 
 
 def _needs(*scopes: Scope, of: Callable[..., Awaitable[Caller]] = _caller) -> Callable[..., Awaitable[Caller]]:

@@ -30,6 +30,7 @@ from api.store.database import Outage
 MEDIA_TYPE = "application/problem+json"
 MAX_JSON_BYTES = 4 * 2**20
 MULTIPART_SLACK = 64 * 2**10
+_UPLOAD = ("POST", "/v1/files")  # the one large body: it goes to disk, and is taken from who shows a good key
 _ALIVE = "/healthz"  # it needs no turn, and who is refused it believes that the process is dead
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LOG = structlog.get_logger()
@@ -133,7 +134,7 @@ class Shell:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         scope["request_id"] = given if _REQUEST_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"
-        is_upload = headers.get("content-type", "").startswith("multipart/form-data")
+        is_upload = (scope["method"], scope["path"]) == _UPLOAD
         limit = self._max_upload_bytes + MULTIPART_SLACK if is_upload else MAX_JSON_BYTES
         if int(headers.get("content-length") or 0) > limit:
             answer = problem_response(Request(scope), _too_large(limit), {"Connection": "close"})

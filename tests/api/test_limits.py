@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 
 import httpx2
 import pytest
+from fastapi.testclient import TestClient
 
+from api.main import create_app
 from api.settings import Settings
 from tests.api.conftest import Service
 from tests.api.streams import headers_of
@@ -26,6 +29,34 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(service: Service, serve
     headers = headers_of(service) | {"Content-Type": "application/json"}
     answer = httpx2.post(f"{server}/v1/fine_tuning/jobs", content=endless(), headers=headers)
     assert (answer.status_code, answer.json()["code"]) == (413, "payload_too_large")
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/fine_tuning/jobs", "/v1/files/", "/v1/nowhere"])
+def test_only_an_upload_may_be_large_whatever_a_body_calls_itself(service: Service, path: str) -> None:
+    settings = service.settings.model_copy(update={"max_upload_bytes": 64 * 2**20})
+    headers = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(5 * 2**20)}
+    with TestClient(create_app(settings), headers=headers_of(service)) as client:
+        assert client.post(path, content=b"--x--", headers=headers).status_code == 413
+        assert client.post("/v1/files", content=b"--x--", headers=headers).status_code == 422
+
+
+@pytest.mark.parametrize("key", [None, "Bearer stapo_wrong"])
+def test_an_upload_without_a_good_key_is_refused_before_its_body_is_sent(server: str, key: str | None) -> None:
+    lines = ["POST /v1/files HTTP/1.1", "Host: stapo", "Content-Type: multipart/form-data; boundary=x"]
+    lines += ["Content-Length: 90000", *([f"Authorization: {key}"] if key else []), "", ""]
+    port = int(server.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=30.0) as connection:
+        connection.sendall("\r\n".join(lines).encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+
+def test_an_upload_is_counted_as_one_request(service: Service) -> None:
+    settings = service.settings.model_copy(update={"rate_limit": "5/minute"})
+    with TestClient(create_app(settings), headers=headers_of(service)) as client:
+        answer = client.post(
+            "/v1/files", files={"file": ("t.jsonl", b'{"prompt": "a"}')}, data={"purpose": "fine-tune"}
+        )
+    assert (answer.status_code, answer.headers["ratelimit-remaining"]) == (200, "4")
 
 
 def test_a_form_of_very_many_fields_is_refused(service: Service) -> None:
