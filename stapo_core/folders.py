@@ -22,6 +22,7 @@ from stapo_core.spool import Spool
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PIECE = 2**26
 Content = TypeVar("Content")
 
 
@@ -196,6 +197,25 @@ def make_durably(folder: Path) -> None:
         make_durably(folder.parent)
         folder.mkdir(exist_ok=True)
         sync(folder.parent)
+
+
+def link_or_copy(source: Path, target: Path, *, keep_alive: Callable[[], object]) -> None:
+    """Puts a file at a second place: linked where the file system can, else copied and on the disk, piece by piece.
+
+    `keep_alive` is called after each piece. Raises OSError.
+    """
+    try:
+        os.link(source, target)
+    except FileNotFoundError:
+        raise
+    except OSError:  # another file system, or one without hard links
+        with source.open("rb") as reader, target.open("xb") as writer:
+            while piece := reader.read(PIECE):
+                writer.write(piece)
+                writer.flush()
+                os.fsync(writer.fileno())
+                keep_alive()
+        shutil.copymode(source, target)
 
 
 def describe(path: Path, root: Path) -> CheckpointFile:

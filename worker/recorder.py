@@ -18,6 +18,7 @@ from api.store.events import add_event, move
 from api.store.tables import Job
 from stapo_core import events
 from stapo_core.failpoints import failpoint
+from stapo_core.spool import is_storage_full
 
 BATCH_LINES = 500
 CHUNK = 2**20
@@ -132,20 +133,23 @@ class Recorder:
         return event
 
     def _publish_rollouts(self, event: events.RolloutsRecorded) -> RolloutsIndexed | events.Warned:
-        """A file that cannot be read costs its rows, never the run."""
+        """A file that cannot be read costs its rows, never the run; a store without room pauses the job."""
         attempt = self._attempt
         try:
             source = attempt.run_dir / event.file
             path = recordings.publish_recording(source, attempt.artifacts_dir, attempt.job_id, event.step)
             return RolloutsIndexed(event.step, recordings.index_recording(path))
         except (OSError, pa.ArrowException, KeyError) as error:
+            if is_storage_full(error):
+                raise
             message = f"The recorded rollouts of step {event.step} cannot be read ({error})."
             return events.Warned(time=event.time, step=event.step, message=message)
 
     def _publish_checkpoint(self, event: events.CheckpointSaved) -> events.TrainerEvent:
-        source = self._attempt.run_dir / event.folder
+        attempt, source = self._attempt, self._attempt.run_dir / event.folder
+        files = [file.path for file in event.files]
         try:
-            artifacts.publish_folder(source, self._attempt.artifacts_dir, self._attempt.job_id, event.step)
+            artifacts.publish_folder(source, attempt.artifacts_dir, attempt.job_id, event.step, files=files)
         except FileNotFoundError:  # newer ones replaced it while the database was away
             message = f"The checkpoint of step {event.step} was replaced by newer ones before it could be published."
             return events.Warned(time=event.time, step=event.step, message=message)

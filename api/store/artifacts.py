@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +16,18 @@ from api.store.ids import CHECKPOINT, new_id
 from api.store.pages import Cursor, Order, Page, read_page
 from api.store.tables import Checkpoint, Job, JobEvent
 from stapo_core.failpoints import failpoint
-from stapo_core.folders import Rejected, make_durably, read_manifest, sync, sync_all
+from stapo_core.folders import Rejected, link_or_copy, make_durably, read_manifest, sync, sync_all
 
 BEST = "checkpoint/best"
 """In the metrics of a checkpoint that was the best so far when it was saved; the newest of those is the best."""
 
 
-def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int) -> None:
+def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int, *, files: Collection[str] = ()) -> None:
     """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied.
 
     Returns when all of it is on the disk. One that was published before its step was done again is replaced. Raises
-    FileNotFoundError when the folder is gone.
+    FileNotFoundError when the folder, or one of the `files` that it must hold, was removed, and OSError when the store
+    is full or fails; nothing is left behind then.
     """
     target = folder_path(artifacts_dir, job_id, step)
     if target.exists() and _holds_the_same(target, source):
@@ -35,13 +36,15 @@ def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int) ->
     make_durably(staging.parent)
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        shutil.copytree(source, staging, copy_function=_link_or_copy)
-    except shutil.Error as error:  # it was removed while it was copied
-        raise FileNotFoundError(source) from error
-    sync_all([*(path for path in staging.rglob("*") if path.is_dir()), staging])
-    if target.exists():
-        shutil.rmtree(target)
-    staging.rename(target)
+        if missing := set(files) - _copy(source, staging):
+            raise FileNotFoundError(f"{source} no longer holds {', '.join(sorted(missing))}")
+        sync_all([*(path for path in staging.rglob("*") if path.is_dir()), staging])
+        if target.exists():
+            shutil.rmtree(target)
+        staging.rename(target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
     sync(target.parent)
 
 
@@ -154,14 +157,25 @@ def folder_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
     return artifacts_dir / job_id / f"step-{step:06d}"
 
 
-def _link_or_copy(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target)
-        sync(Path(target))
+def _copy(source: Path, target: Path) -> set[str]:
+    """Copies the files that nobody removes meanwhile; gives their paths. Raises FileNotFoundError without a folder."""
+    copied = set()
+    for folder, _, names in os.walk(source, onerror=_raise):
+        inside = Path(folder).relative_to(source)
+        (target / inside).mkdir()
+        for name in names:
+            try:
+                link_or_copy(source / inside / name, target / inside / name, keep_alive=lambda: None)
+            except FileNotFoundError:
+                if (source / inside / name).exists():  # then it is the store that lost something
+                    raise
+            else:
+                copied.add((inside / name).as_posix())
+    return copied
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _holds_the_same(target: Path, source: Path) -> bool:

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from api.store.events import list_events
 from api.store.metrics import MetricsFilter
 from api.store.rollouts import RolloutFilter
 from stapo_core import events
+from stapo_core.spool import is_storage_full
 from tests.worker.conftest import AddJob, ReadJob
 from worker.recorder import Attempt, Recorder
 
@@ -229,6 +233,43 @@ def test_a_checkpoint_that_was_replaced_before_it_was_shipped_gets_no_row(run: R
     folder.rmdir()
     run.recorder.ship()
     assert run.checkpoint_steps() == []
+
+
+def test_a_checkpoint_that_is_half_gone_gets_no_row_either(run: Run, settings: Settings) -> None:
+    run.say(started())
+    run.save(1)
+    folder = run.attempt.run_dir / "checkpoints" / "step-000001"
+    (folder / "model.safetensors").unlink()
+    (folder / "config.json").write_text("{}")
+    run.recorder.ship()
+    assert run.checkpoint_steps() == []
+    assert list((settings.artifacts_dir / run.job_id).iterdir()) == []
+    assert any("replaced by newer ones" in message for _, message in run.told())
+
+
+def test_a_store_without_room_is_told_as_that_and_keeps_nothing_half_written(
+    run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.say(started(), step(1))
+    run.save(1)
+    monkeypatch.setattr(os, "link", refuse_to_link)  # as between two file systems
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, hard))
+    try:
+        with pytest.raises(OSError, match="File too large") as refusal:
+            run.recorder.ship()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert is_storage_full(refusal.value)
+    assert list((settings.artifacts_dir / run.job_id).iterdir()) == []
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [1]
+    published = artifacts.folder_path(settings.artifacts_dir, run.job_id, 1) / "model.safetensors"
+    assert published.read_bytes() == b"weights 1"
+
+
+def refuse_to_link(*_: object) -> None:
+    raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
 
 
 def test_the_trainers_own_words_are_kept_for_the_settlement(run: Run) -> None:
