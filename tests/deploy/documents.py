@@ -34,7 +34,12 @@ def read_compose() -> Document:
 
 def read_cpu_compose() -> Document:
     """The compose file as it stands on a machine without a GPU: with deploy/compose.cpu.yml laid over it."""
-    return _overlaid(read_compose(), _mapping(yaml.load((DEPLOY / "compose.cpu.yml").read_text(), _Loader)))  # noqa: S506
+    return _laid_over("compose.cpu.yml")
+
+
+def read_judges_compose() -> Document:
+    """The compose file as it stands where models may be asked for scores."""
+    return _laid_over("compose.judges.yml")
 
 
 def read_kubernetes() -> list[Document]:
@@ -111,6 +116,10 @@ def _mapping(value: Any) -> Document:
     return value
 
 
+def _laid_over(name: str) -> Document:
+    return _overlaid(read_compose(), _mapping(yaml.load((DEPLOY / name).read_text(), _Loader)))  # noqa: S506
+
+
 def _overlaid(base: Document, over: Document) -> Document:
     merged = dict(base)
     for key, value in over.items():
@@ -118,6 +127,8 @@ def _overlaid(base: Document, over: Document) -> Document:
             merged.pop(key, None)
         elif isinstance(value, dict) and isinstance(merged.get(key), dict):
             merged[key] = _overlaid(merged[key], value)
+        elif isinstance(value, list) and isinstance(merged.get(key), list):
+            merged[key] = merged[key] + value
         else:
             merged[key] = value
     return merged

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy import compose_rules as rules
-from tests.deploy.documents import Document, read_compose, read_cpu_compose
+from tests.deploy.documents import Document, read_compose, read_cpu_compose, read_judges_compose
 
 Rule = Callable[[Document], list[str]]
 Plant = Callable[[Document], object]
@@ -25,6 +25,11 @@ def test_the_compose_file_keeps_the_rule(rule: Rule) -> None:
 @pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
 def test_the_compose_file_without_a_gpu_keeps_the_rule(rule: Rule) -> None:
     assert rule(read_cpu_compose()) == []
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+def test_the_compose_file_with_judges_keeps_the_rule(rule: Rule) -> None:
+    assert rule(read_judges_compose()) == []
 
 
 FAULTS: list[tuple[Rule, str, Plant]] = [
@@ -123,7 +128,7 @@ def test_every_rule_has_a_planted_fault() -> None:
     assert {rule for rule, _, _ in FAULTS} == set(rules.RULES)
 
 
-@pytest.mark.parametrize("read", [read_compose, read_cpu_compose])
+@pytest.mark.parametrize("read", [read_compose, read_cpu_compose, read_judges_compose])
 def test_the_compose_file_is_valid_by_the_schema(read: Callable[[], Document], tmp_path: Path) -> None:
     result = validate(read(), tmp_path)
     assert result.returncode == 0, result.stdout
@@ -135,6 +140,14 @@ def test_the_schema_refuses_a_misspelt_condition(tmp_path: Path) -> None:
     result = validate(compose, tmp_path)
     assert result.returncode == 1
     assert "services.api" in result.stdout
+
+
+def test_the_worker_reaches_the_world_only_to_ask_judges() -> None:
+    alone, judged = (read()["services"]["worker"] for read in (read_compose, read_judges_compose))
+    assert alone["networks"] == ["backend"]
+    assert judged["networks"] == ["backend", "frontend"]
+    listed = judged["environment"]["STAPO_JUDGES_FILE"]
+    assert Path(listed).parent in [Path(target) for _, _, target in rules.mounts(judged)]
 
 
 def test_the_gpu_is_asked_for_only_where_there_is_one() -> None:
