@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 import redis
 import redis.asyncio
+import structlog
 from redis.exceptions import RedisError
 
 CONNECT_S = 2.0
@@ -24,6 +25,7 @@ PAUSE_S = 3.0
 MAX_WAITING = 1024
 """Messages that wait for one reader; those beyond are lost to it."""
 CHANNEL = "stapo.pieces."
+_LOG = structlog.get_logger()
 
 
 class Publisher:
@@ -59,11 +61,14 @@ class Relay:
         self._queues: dict[str, asyncio.Queue[dict[str, Any]]] = {}
 
     async def run(self) -> None:
-        """Hands messages out until cancelled; a broker that is away is only waited for."""
+        """Hands messages out until cancelled; a broker that is away is only waited for, and no bug ends it either."""
         while True:
             try:
                 await self._listen()
             except (RedisError, OSError):
+                await asyncio.sleep(PAUSE_S)
+            except Exception:
+                _LOG.exception("relay_failed")
                 await asyncio.sleep(PAUSE_S)
 
     @contextmanager
@@ -83,10 +88,15 @@ class Relay:
             while True:
                 received = await subscription.get_message(timeout=15.0)
                 if received is not None:
-                    self._hand_out(orjson.loads(received["data"]))
+                    self._hand_out(received["data"])
 
-    def _hand_out(self, message: dict[str, Any]) -> None:
-        queue = self._queues.get(message["name"])
+    def _hand_out(self, text: bytes) -> None:
+        try:
+            message = orjson.loads(text)
+            queue = self._queues.get(message["name"])
+        except (ValueError, TypeError, LookupError):
+            _LOG.warning("message_cannot_be_read", text=text[:200])
+            return
         if queue is not None and not queue.full():
             queue.put_nowait(message)
 

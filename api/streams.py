@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import orjson
+import structlog
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.errors import TooManyRequests
@@ -27,6 +28,9 @@ CHUNK = 500
 BUFFER = 2000
 KEEPALIVE_S = 15.0
 RETRY_MS = 1000
+PAUSE_S = 1.0
+"""After something unforeseen the database is left alone for so long."""
+_LOG = structlog.get_logger()
 
 Row = StepMetrics | JobEvent
 
@@ -80,6 +84,7 @@ class Streams:
         self._max_streams = max_streams
         self._tails: dict[str, Tail] = {}
         self._open: Counter[str] = Counter()
+        self._untold: set[str] = set()
 
     def check_room(self, tenant: str) -> None:
         """Raises TooManyRequests when the tenant holds as many streams of this process open as it may."""
@@ -89,24 +94,28 @@ class Streams:
             )
 
     async def run(self) -> None:
-        """Looks for news until cancelled. A database that is away is only waited for."""
+        """Looks for news until cancelled. A database that is away is only waited for, and no bug ends it either."""
         while True:
             await asyncio.sleep(self._poll_s)
-            if not self._tails:
-                continue
-            known = {job_id: tail.newest_seq for job_id, tail in self._tails.items()}
             try:
-                news = await asyncio.to_thread(self._read_news, known)
+                await self._look()
             except Outage:
                 continue
-            for job_id, (job, lines) in news.items():
-                tail = self._tails.get(job_id)
-                if tail is None or tail.newest_seq != known[job_id]:  # made anew meanwhile: these are not its next
-                    continue
-                # A job may have ended behind the lines that were read: that is told with the last of them.
-                progress = progress_of(job) if len(lines) < BUFFER else tail.progress
-                if lines or progress != tail.progress:
-                    tail.add(lines, progress, max([tail.newest_seq, *(line.seq for line in lines)]))
+            except Exception:  # every reader of this process would be told nothing for ever
+                _LOG.exception("streams_failed")
+                await asyncio.sleep(PAUSE_S)
+
+    async def _look(self) -> None:
+        known = {job_id: tail.newest_seq for job_id, tail in self._tails.items()}
+        news = await asyncio.to_thread(self._read_news, known) if known else {}
+        for job_id, (progress, lines) in news.items():
+            tail = self._tails.get(job_id)
+            if tail is None or tail.newest_seq != known[job_id]:  # made anew meanwhile: these are not its next
+                continue
+            # A job may have ended behind the lines that were read: that is told with the last of them.
+            told = progress if len(lines) < BUFFER else tail.progress
+            if lines or told != tail.progress:
+                tail.add(lines, told, max([tail.newest_seq, *(line.seq for line in lines)]))
 
     async def follow(self, job: Job, *, after: int, of: type[Row]) -> AsyncIterator[bytes]:
         """Server-sent events: every row of kind `of` behind `after`, the job's progress, and `end` when it ended."""
@@ -166,13 +175,21 @@ class Streams:
     def _read_since(self, session: Session, job: Job, seq: int) -> list[Row]:
         return metrics.read_since(session, job.id, seq, limit=BUFFER) if job.last_seq > seq else []
 
-    def _read_news(self, known: dict[str, int]) -> dict[str, tuple[Job, list[Line]]]:
+    def _read_news(self, known: dict[str, int]) -> dict[str, tuple[JobProgress, list[Line]]]:
+        """What is new of each job; one that cannot be told is left out, and the others are not."""
         with self._database.transaction() as session:
-            found = {
-                job.id: (job, self._read_since(session, job, known[job.id]))
-                for job in jobs.find_jobs(session, list(known))
-            }
-        return {job_id: (job, [write_line(row) for row in rows]) for job_id, (job, rows) in found.items()}
+            found = [
+                (job, self._read_since(session, job, known[job.id])) for job in jobs.find_jobs(session, list(known))
+            ]
+        news = {}
+        for job, rows in found:
+            try:
+                news[job.id] = progress_of(job), [write_line(row) for row in rows]
+            except Exception:
+                if job.id not in self._untold:
+                    self._untold.add(job.id)
+                    _LOG.exception("job_cannot_be_told", job=job.id)
+        return news
 
 
 def progress_of(job: Job) -> JobProgress:
@@ -183,10 +200,18 @@ def progress_of(job: Job) -> JobProgress:
 
 
 def write_line(row: Row) -> Line:
-    """One row as a server-sent event whose id is its place in the job's sequence."""
-    if isinstance(row, StepMetrics):
-        return Line(row.seq, StepMetrics, _encode("metrics", MetricsPoint.of(row), seq=row.seq))
-    return Line(row.seq, JobEvent, _encode("event", JobEventObject.of(row), seq=row.seq))
+    """One row as a server-sent event whose id is its place in the job's sequence; nothing of one that is damaged."""
+    of = type(row)
+    try:
+        text = (
+            _encode("metrics", MetricsPoint.of(row), seq=row.seq)
+            if isinstance(row, StepMetrics)
+            else _encode("event", JobEventObject.of(row), seq=row.seq)
+        )
+    except Exception:
+        _LOG.exception("row_cannot_be_told", job=row.job_id, seq=row.seq)
+        text = b""
+    return Line(row.seq, of, text)
 
 
 def _encode(name: str, item: MetricsPoint | JobEventObject | JobProgress, *, seq: int | None = None) -> bytes:
