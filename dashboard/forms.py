@@ -7,6 +7,7 @@ asked for as JSON.
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,6 +128,11 @@ def parsed(text: str) -> Any:
 def written(value: Any) -> str:
     """A value as such a field shows it."""
     return "" if value is None else json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def step_of(value: float | None) -> float:
+    """How far one click on + or - goes from a number: a tenth of its magnitude, so that 1e-6 becomes 1.1e-6."""
+    return float(f"1e{math.floor(math.log10(abs(value))) - 1}") if value else 0.01
 
 
 def job_body(

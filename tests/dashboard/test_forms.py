@@ -77,6 +77,11 @@ def test_named_settings_fill_every_field_that_a_form_has(name: str) -> None:
     assert forms.preset(None) == {}
 
 
+def test_one_click_changes_a_number_by_a_tenth_of_its_magnitude() -> None:
+    assert [forms.step_of(value) for value in (1e-6, 0.002, 0.2, 1.0, -30.0)] == [1e-7, 1e-4, 0.01, 0.1, 1.0]
+    assert [forms.step_of(value) for value in (0.0, None)] == [0.01, 0.01]
+
+
 def test_only_what_was_changed_is_said() -> None:
     batch = forms.sections()["batch"]
     values = {setting.name: setting.default for setting in batch.settings} | {"num_prompts": 16}
