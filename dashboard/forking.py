@@ -10,7 +10,7 @@ import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
 from client.objects import CheckpointObject, JobObject
-from dashboard import formats, microscope, service
+from dashboard import formats, forms, microscope, sending, service
 
 JsonObject = dict[str, Any]
 _FIELDS = (
@@ -71,7 +71,9 @@ def _field(name: str, value: Any) -> Any:
     key = f"fork_{name}"
     if isinstance(value, int):
         return st.number_input(f"`{name}`", value=value, min_value=1, step=1, key=key)
-    return st.number_input(f"`{name}`", value=float(value), min_value=0.0, format="%.6g", key=key)
+    return st.number_input(
+        f"`{name}`", value=float(value), min_value=0.0, step=forms.step_of(value), format="%.6g", key=key
+    )
 
 
 def _has(config: Mapping[str, Any], path: tuple[str, ...]) -> bool:
@@ -88,7 +90,7 @@ def _value(config: Mapping[str, Any], path: tuple[str, ...]) -> Any:
 def _fork(job_id: str, changes: JsonObject) -> None:
     try:
         with service.api() as client:
-            new = client.fork_job(job_id, changes)
+            new = sending.once((job_id, changes), lambda key: client.fork_job(job_id, changes, idempotency_key=key))
     except (ApiError, ApiUnreachable) as error:
         st.error(formats.plain(str(error)), icon=":material/block:")
         return

@@ -55,6 +55,7 @@ def _file(label: str, key: str, uploaded: list[FileObject]) -> str | None:
         index=None,
         format_func=lambda file: names.get(file, file),
         key=f"{key}_file",
+        persist_state="session",
     )
     with st.popover("or problems made on the spot", icon=":material/casino:", key=f"{key}_source"):
         _source(key)

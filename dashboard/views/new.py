@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from client.http import ApiError, ApiUnreachable
-from dashboard import formats, forms, notices, previews, probing, problems, service
+from dashboard import formats, forms, notices, previews, probing, problems, sending, service
 from dashboard.forms import Setting, Variant
 
 JsonObject = dict[str, Any]
@@ -35,10 +35,24 @@ def page() -> None:
     with st.container(border=True):
         st.subheader("Model")
         with st.container(horizontal=True, vertical_alignment="bottom"):
-            model = st.selectbox("Base model", models, key="model", width=320)
-            name = st.text_input("Name", key="name", placeholder="letters, digits, - and _", max_chars=64, width=320)
+            model = st.selectbox("Base model", models, key="model", persist_state="session", width=320)
+            name = st.text_input(
+                "Name",
+                key="name",
+                placeholder="letters, digits, - and _",
+                max_chars=64,
+                persist_state="session",
+                width=320,
+            )
             seed = st.number_input(
-                "Seed", 0, 2**31 - 1, None, placeholder="chosen by the service", key="seed", width=220
+                "Seed",
+                0,
+                2**31 - 1,
+                None,
+                placeholder="chosen by the service",
+                key="run_seed",
+                persist_state="session",
+                width=220,
             )
     with st.container(border=True):
         st.subheader("Problems")
@@ -56,7 +70,7 @@ def _reward() -> JsonObject:
         st.subheader("Reward")
         known = forms.graders()
         st.session_state.setdefault("grader", "numeric")
-        chosen = known[st.selectbox("Grader", list(known), key="grader", width=320)]
+        chosen = known[st.selectbox("Grader", list(known), key="grader", persist_state="session", width=320)]
         st.caption(formats.plain(chosen.help))
         return {"type": chosen.name, **forms.said(_fields(chosen, "grader", {}), chosen)}
 
@@ -80,7 +94,12 @@ def _method() -> JsonObject:
             usual = preset.get("algorithm", {}).get("kind", "stapo")
             prefix = f"{named}_" if named else ""
             kind = st.selectbox(
-                "Algorithm", list(known), index=list(known).index(usual), key=f"{prefix}algorithm", width=240
+                "Algorithm",
+                list(known),
+                index=list(known).index(usual),
+                key=f"{prefix}algorithm",
+                persist_state="session",
+                width=240,
             )
         chosen = known[kind]
         st.caption(formats.plain(chosen.help))
@@ -101,7 +120,9 @@ def _section(section: Variant, prefix: str, begun: JsonObject | None) -> JsonObj
     """What was changed in a group of settings; None where it is to stay as it is, or out."""
     if section.help:
         st.caption(formats.plain(section.help))
-    if section.is_optional and not st.toggle("Use", value=bool(begun), key=f"{prefix}use_{section.name}"):
+    if section.is_optional and not st.toggle(
+        "Use", value=bool(begun), key=f"{prefix}use_{section.name}", persist_state="session"
+    ):
         return None
     said = forms.changed(_fields(section, f"{prefix}train", begun or {}), section)
     return said if said or section.is_optional else None
@@ -119,7 +140,7 @@ def _fields(variant: Variant, key: str, begun: JsonObject) -> JsonObject:
 
 
 def _field(setting: Setting, key: str) -> Any:
-    common: JsonObject = {"key": key, "help": formats.plain(setting.help)}
+    common: JsonObject = {"key": key, "help": formats.plain(setting.help), "persist_state": "session"}
     if setting.kind == "choice":
         return st.selectbox(_label(setting), setting.choices, index=setting.choices.index(setting.default), **common)
     if setting.kind == "boolean":
@@ -158,7 +179,14 @@ def _real(setting: Setting, common: JsonObject) -> float | None:
     low, high = (None if bound is None else float(bound) for bound in (setting.minimum, setting.maximum))
     value = None if setting.default is None else float(setting.default)
     return st.number_input(
-        _label(setting), value=value, min_value=low, max_value=high, format="%.6g", placeholder=_LEFT_OPEN, **common
+        _label(setting),
+        value=value,
+        min_value=low,
+        max_value=high,
+        step=forms.step_of(value),
+        format="%.6g",
+        placeholder=_LEFT_OPEN,
+        **common,
     )
 
 
@@ -200,7 +228,7 @@ def _submit(body: JsonObject, *, is_ready: bool) -> None:
 def _create(body: JsonObject) -> None:
     try:
         with service.api() as client:
-            job = client.create_job(body)
+            job = sending.once(body, lambda key: client.create_job(body, idempotency_key=key))
     except (ApiUnreachable, ApiError) as error:
         notices.refused(error)
     else:

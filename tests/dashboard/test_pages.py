@@ -206,6 +206,16 @@ def test_a_run_is_submitted_from_the_form_with_what_was_changed_in_it(feed: Feed
     assert job["method"]["reinforcement"]["grader"]["reference"] == "{{item.answer}}"
 
 
+def test_one_click_on_plus_leaves_a_number_near_what_it_was() -> None:
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+
+    app.number_input(key="train_optimizer_learning_rate").increment().run()
+    app.number_input(key="algorithm_stapo_tau_p").decrement().run()
+
+    assert app.number_input(key="train_optimizer_learning_rate").value == pytest.approx(1.1e-6)
+    assert app.number_input(key="algorithm_stapo_tau_p").value == pytest.approx(0.0019)
+
+
 def test_a_form_begins_with_named_settings_and_says_what_is_changed_in_them(feed: Feed, tmp_path: Path) -> None:
     problems = tmp_path / "sums.jsonl"
     problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
@@ -251,7 +261,7 @@ def test_problems_that_are_made_on_the_spot_are_chosen_with_their_own_scorer(fee
     app.number_input(key="training_seed").set_value(5)
     app.button(key="training_use").click().run()
     app.number_input(key="train_batch_num_prompts").set_value(4).run()
-    app.number_input(key="seed").set_value(3).run()
+    app.number_input(key="run_seed").set_value(3).run()
     assert "40 rows" in texts(app)
     app.button(key="submit").click().run()
 
