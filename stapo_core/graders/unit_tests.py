@@ -27,9 +27,13 @@ class Call:
 
     expression: str
     expected: Any
+    by_identity: bool = False
+    """The type must be the same, too: 1 equals True and is not True."""
 
     def accepts(self, value: Any) -> bool:
         """Whether a value, of built-in types alone, is the expected one."""
+        if self.by_identity and type(value) is not type(self.expected):
+            return False
         try:
             return bool(value == self.expected)
         except RecursionError:
@@ -103,16 +107,16 @@ def _asserts(text: str) -> Iterator[Call]:
 
 def _call(test: ast.expr) -> Call:
     match test:
-        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is()], comparators=[right]):
+        case ast.Compare(left=left, ops=[ast.Eq() | ast.Is() as relation], comparators=[right]):
             for expression, literal in ((left, right), (right, left)):
                 try:
-                    return Call(ast.unparse(expression), ast.literal_eval(literal))
+                    return Call(ast.unparse(expression), ast.literal_eval(literal), isinstance(relation, ast.Is))
                 except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
                     continue
         case ast.Call(func=ast.Name(id=name)) if not hasattr(builtins, name):
+            return Call(f"not not {ast.unparse(test)}", True)  # any true value will do, also one that cannot be told
+        case ast.UnaryOp(op=ast.Not(), operand=ast.Call(func=ast.Name(id=name))) if not hasattr(builtins, name):
             return Call(ast.unparse(test), True)
-        case ast.UnaryOp(op=ast.Not(), operand=ast.Call(func=ast.Name(id=name)) as call) if not hasattr(builtins, name):
-            return Call(ast.unparse(call), False)
     raise UnreadableTests(
         f"`{ast.unparse(test)[:80]}` is neither `expression == literal` nor a call of the program's own function"
     )

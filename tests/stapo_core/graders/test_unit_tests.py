@@ -19,11 +19,11 @@ def test_an_assert_becomes_an_expression_and_a_value() -> None:
     assert tests.cases == ()
 
 
-def test_a_call_of_its_own_function_must_give_true_or_false() -> None:
+def test_a_call_of_its_own_function_must_be_true_or_not_and_a_value_that_one_and_no_equal() -> None:
     assert read_tests("assert is_even(4)\nassert not is_even(3)\nassert f(0) is None").calls == (
-        Call("is_even(4)", True),
-        Call("is_even(3)", False),
-        Call("f(0)", None),
+        Call("not not is_even(4)", True),
+        Call("not is_even(3)", True),
+        Call("f(0)", None, by_identity=True),
     )
 
 
@@ -53,6 +53,8 @@ def test_values_are_compared_as_python_compares_them() -> None:
     assert not Call("f()", [1]).accepts((1,))
     assert not Call("f()", 0.3).accepts(0.1 + 0.2)
     assert not Call("f()", None).accepts(0)
+    assert not Call("f()", True, by_identity=True).accepts(1)
+    assert Call("f()", True, by_identity=True).accepts(True)
 
 
 def test_white_space_at_the_ends_of_lines_does_not_count() -> None:
