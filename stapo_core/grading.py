@@ -1,7 +1,8 @@
 """Rewards as the loop wants them: the grader's verdicts, with the soft overlong penalty where it is on.
 
 What a grader could not judge is counted by kind and told; its reward is 0. Where too much of a step is like that, or
-where every response so far is worth the same, to go on would waste the run, so it does not.
+where every response so far is worth the same, to go on would waste the run, so it does not. A program that met a limit
+also gets 0 and is counted, but it is its model's doing and stops nothing.
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class Tally:
     step: int
     num_responses: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
     examples: list[Unjudged] = field(default_factory=list)
 
     @property
@@ -91,6 +93,8 @@ class Tally:
     def add(self, prompt: Prompt, text: str, score: Score) -> None:
         """Counts one response; the first few of each kind of trouble are kept."""
         self.num_responses += 1
+        if score.note is not None:
+            self.notes[score.note] += 1
         if score.error is None:
             return
         self.errors[score.error] += 1
@@ -110,6 +114,7 @@ class Grading:
         self._rules = rules or GradingConfig()
         self._ranks: Ranks = ranks or Alone()
         self._tally = Tally(step=-1)
+        self._noted: set[str] = set()
 
     def begin(self, prompt: Prompt, text: str) -> None:
         """Has one response judged while others are still being drawn; `grade` then finds it done."""
@@ -138,6 +143,9 @@ class Grading:
         new = Counter(score.error for score in scores if score.error is not None)
         if new:
             self._report.warn(f"responses that could not be judged got the reward 0: {_listed(new)}", step)
+        if fresh := set(tally.notes) - self._noted:  # each kind once; the metrics count them at every step
+            self._noted |= fresh
+            self._report.warn(f"programs that met a limit got the reward 0: {_listed(tally.notes)}", step)
         if tally.error_share > self._rules.max_error_share:
             self._report.grader_errors(step, tally.num_responses, tally.errors, tally.examples)
             raise GraderErrors(
@@ -167,7 +175,8 @@ class TrainingGrading(Grading):
         """The same groups with one reward per response. Raises GraderErrors, and OneScore at the run's beginning."""
         graded = super().grade(groups, step)
         kinds = {f"grader/errors/{kind}": float(number) for kind, number in self._tally.errors.items()}
-        self._report.note({"grader/error_share": self._tally.error_share, **kinds})
+        notes = {f"grader/notes/{kind}": float(number) for kind, number in self._tally.notes.items()}
+        self._report.note({"grader/error_share": self._tally.error_share, **kinds, **notes})
         self._first.look([reward for group in graded for reward in group.rewards])
         return [self._penalize(group) for group in graded]
 

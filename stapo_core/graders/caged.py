@@ -10,6 +10,10 @@ from stapo_core.sandbox.host import MAX_SOURCE_BYTES, Broken, Outcome, Program, 
 _CPU_USED_UP = (-signal.SIGKILL, -signal.SIGXCPU)  # more than one core for as long as the program might run
 
 
+class MetLimit(Unjudgeable):
+    """The program wanted more than a program may have; `kind` says of what."""
+
+
 class Cage:
     """Runs programs one after the other."""
 
@@ -18,21 +22,21 @@ class Cage:
         self._sandbox = Sandbox()
 
     def run(self, program: Program) -> Outcome:
-        """How the program ended by itself. Raises Unjudgeable where it met a limit, or broke the sandbox twice."""
+        """How the program ended by itself. Raises MetLimit, and Unjudgeable where it broke the sandbox twice."""
         if len(program.source.encode("utf-8", "replace")) > MAX_SOURCE_BYTES:
-            raise Unjudgeable("source_too_long")
+            raise MetLimit("source_too_long")
         if program.timeout_s <= 0.0:
-            raise Unjudgeable("timeout")
+            raise MetLimit("timeout")
         try:
             outcome = self._sandbox.run(program)
         except Broken:
             outcome = self._run_afresh(program)
         if outcome.ended != "by_itself":
-            raise Unjudgeable(outcome.ended)
+            raise MetLimit(outcome.ended)
         if outcome.code in _CPU_USED_UP:
-            raise Unjudgeable("cpu_time")
+            raise MetLimit("cpu_time")
         if outcome.raised == "MemoryError":
-            raise Unjudgeable("memory")
+            raise MetLimit("memory")
         return outcome
 
     def _run_afresh(self, program: Program) -> Outcome:

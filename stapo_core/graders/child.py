@@ -33,6 +33,14 @@ class Unjudgeable(Exception):
         self.kind = kind
 
 
+class Failed(Exception):
+    """A pair that is worth 0 by its text's own doing; `kind` is counted, and is no error."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+
 def serve(make_judge: Callable[[dict[str, Any]], Judge]) -> None:
     """Judges until stdin ends. `make_judge` gets the settings; its imports are done before the first deadline runs."""
     _die_with_parent()
@@ -69,6 +77,8 @@ def _say(reply: dict[str, Any]) -> None:
 def _answer(judge: Judge, text: str, reference: str) -> dict[str, Any]:
     try:
         return {"score": judge(text, reference), "error": None}
+    except Failed as failure:
+        return {"score": 0.0, "error": None, "note": failure.kind}
     except Unjudgeable as error:
         kind = error.kind
     except MemoryError:

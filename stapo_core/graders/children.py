@@ -87,7 +87,7 @@ class ChildPool:
         if "gone" in reply:
             self._replace(child, "crash", work)
         elif child.pair is not None:
-            work.scores[child.pair] = Score(float(reply["score"]), reply["error"], child.seconds())
+            work.scores[child.pair] = Score(float(reply["score"]), reply["error"], child.seconds(), reply.get("note"))
             child.rest()
 
     def _replace(self, child: _Child, error: str, work: _Work) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from stapo_core.graders.caged import Cage
-from stapo_core.graders.child import Judge, Unjudgeable, serve
+from stapo_core.graders.caged import Cage, MetLimit
+from stapo_core.graders.child import Failed, Judge, Unjudgeable, serve
 from stapo_core.graders.unit_tests import Case, Tests, UnreadableTests, read_tests
 from stapo_core.sandbox.host import Program
 
 
 def make_judge(settings: dict[str, Any]) -> Judge:
-    """A judge of programs; its texts are sources, its references tests."""
+    """A judge of programs; its texts are sources, its references tests.
+
+    A limit that a program meets is its own fault and no error: a model that writes endless loops can still learn.
+    """
     cage = Cage()
     takes_share = settings["reward"] == "share"
 
@@ -21,6 +24,12 @@ def make_judge(settings: dict[str, Any]) -> Judge:
             tests = read_tests(reference)
         except UnreadableTests as error:
             raise Unjudgeable("tests_unreadable") from error
+        try:
+            return share(source, tests)
+        except MetLimit as limit:
+            raise Failed(limit.kind) from limit
+
+    def share(source: str, tests: Tests) -> float:
         deadline = time.monotonic() + settings["timeout_s"]
         passed = _count_calls(cage, source, tests, settings["timeout_s"])
         if not takes_share and passed < len(tests.calls):

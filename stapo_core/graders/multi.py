@@ -24,7 +24,8 @@ def _combine(formula: Formula, scores: Mapping[str, Score]) -> Score:
     for name, score in scores.items():
         if score.error is not None:
             return Score(0.0, f"{name}: {score.error}", seconds)
+    note = next((f"{name}: {score.note}" for name, score in scores.items() if score.note is not None), None)
     try:
-        return Score(formula.evaluate({name: score.value for name, score in scores.items()}), None, seconds)
+        return Score(formula.evaluate({name: score.value for name, score in scores.items()}), None, seconds, note)
     except (ArithmeticError, ValueError):
         return Score(0.0, "formula", seconds)

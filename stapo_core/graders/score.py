@@ -31,6 +31,8 @@ class Score:
     error: str | None = None
     seconds: float = field(default=0.0, compare=False)
     """How long the judgement took; 0 where it was not timed by itself."""
+    note: str | None = None
+    """Why a response that could be judged got 0, where that is to be counted: a limit that its program met."""
 
 
 @dataclass(frozen=True, slots=True)

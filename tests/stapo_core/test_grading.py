@@ -13,6 +13,7 @@ from stapo_core import data
 from stapo_core.batch import Group, Prompt, Response
 from stapo_core.build import build
 from stapo_core.config import GradingConfig, NumericGrader
+from stapo_core.config.graders.programs import CodeGrader
 from stapo_core.graders import GraderPool, build_grader
 from stapo_core.grading import FirstScores, GraderErrors, Grading, OneScore, Overlong, TrainingGrading
 from stapo_core.recording import Recorder
@@ -96,6 +97,26 @@ def test_training_notes_the_share_of_errors_with_the_step(pool: GraderPool, repo
     grading = TrainingGrading(pool, report, rules, overlong=Overlong(10, 0.0), first=FirstScores(0))
     grading.grade([group("4", "4"), group("four", "4", "5", "6")], step=1)
     assert report._notes == {"grader/error_share": 0.75, "grader/errors/reference_not_a_number": 3.0}
+
+
+def test_programs_that_meet_a_limit_are_counted_and_told_once_and_stop_nothing(report: Report, tmp_path: Path) -> None:
+    pool = build_grader(CodeGrader(type="code", program="whole_text", timeout_s=1.0), allows_user_code=True)
+    rules = GradingConfig(max_error_share=0.0)
+    grading = TrainingGrading(pool, report, rules, overlong=Overlong(10, 0.0), first=FirstScores(0))
+    (blank,) = make_groups(num_prompts=1, group_size=1)
+    (one,) = blank.responses
+    responses = tuple(
+        Response(one.token_ids, one.logprobs, one.entropies, text, "stop") for text in ("while 1: pass", "f = abs")
+    )
+    prompt = Prompt(0, "question", (1,), {"tests": "assert f(-1) == 1"})
+    try:
+        graded = [grading.grade([Group(prompt, responses)], step) for step in (1, 2)]
+    finally:
+        pool.close()
+    assert [group.rewards for (group,) in graded] == [(0.0, 1.0), (0.0, 1.0)]
+    assert report._notes == {"grader/error_share": 0.0, "grader/notes/timeout": 1.0}
+    (event,) = read_events(tmp_path)
+    assert event["message"] == "programs that met a limit got the reward 0: 1 timeout"
 
 
 def test_equal_scores_are_refused_once_there_were_so_many_and_never_after_two_that_differ() -> None:

@@ -70,7 +70,7 @@ class CodeGrader(Strict):
     reward: Literal["all", "share"] = "all"
     """`all` gives 1 where every test passes, else 0; `share` gives the share of tests that pass."""
     timeout_s: Seconds = 10.0
-    """Seconds that all tests of one program may take together; then it counts as an error."""
+    """Seconds that all tests of one program may take together; then it gets 0, counted as `grader/notes/timeout`."""
 
 
 USER_CODE = (PythonGrader, CodeGrader)

@@ -51,6 +51,13 @@ def test_a_program_that_is_no_python_or_raises_gets_nothing_and_is_no_error(whol
     assert grade(whole, *programs) == [Score(0.0)] * 6
 
 
+def test_asserts_hold_as_they_hold_in_python(share: GraderPool) -> None:
+    tests = ["assert f([])", "assert not g([])", "assert h(1) is True"]
+    true = "import re\nf = lambda x: re.match('a', 'ab')\ng = lambda x: x\nh = lambda x: x == 1"
+    equal = "f = lambda x: 'yes'\ng = lambda x: None\nh = lambda x: 1"
+    assert grade(share, true, equal, tests=tests) == [Score(1.0), Score(2 / 3)]
+
+
 def test_the_share_of_tests_that_pass_is_given(share: GraderPool) -> None:
     tests = [*TESTS, {"input": "4 5", "output": "9"}, {"input": "1 1", "output": "2"}]
     program = "def f(x, y): return 5\nif __name__ == '__main__': print(sum(map(int, input().split())))"
@@ -128,7 +135,7 @@ def test_a_program_that_cheats_gets_nothing(whole: GraderPool, share: GraderPool
     assert grade(share, CHEATS[cheat])[0].value == 0.0
 
 
-def test_what_a_program_took_too_much_of_is_counted_by_kind() -> None:
+def test_a_program_that_takes_too_much_gets_nothing_and_is_counted_by_kind_and_is_no_error() -> None:
     pool = build_grader(CodeGrader(type="code", program="whole_text", timeout_s=1.0), allows_user_code=True)
     programs = [
         "while True: pass",
@@ -137,10 +144,11 @@ def test_what_a_program_took_too_much_of_is_counted_by_kind() -> None:
         f"x = '{'x' * 256_000}'",
     ]
     try:
-        kinds = [score.error for score in grade(pool, *programs)]
+        scores = grade(pool, *programs)
     finally:
         pool.close()
-    assert kinds == ["timeout", "memory", "output", "source_too_long"]
+    assert [score.note for score in scores] == ["timeout", "memory", "output", "source_too_long"]
+    assert [(score.value, score.error) for score in scores] == [(0.0, None)] * 4
 
 
 def test_tests_that_cannot_be_read_are_an_error_of_the_row(whole: GraderPool) -> None:
