@@ -62,8 +62,10 @@ def _load(folder: Path, max_tokens: int) -> tuple[TransformersSampler, Any]:
     if not (folder / "config.json").is_file():
         raise UnusableModelError(f"{folder} is no model folder: it holds no config.json")
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype="auto")
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, dtype="auto", trust_remote_code=False, use_safetensors=True
+        )
         return TransformersSampler(model, tokenizer, max_response_tokens=max_tokens), tokenizer
     except Exception as error:  # whatever a broken folder makes the loaders raise, the user sees one sentence
         reason = " ".join(str(error).split())[:300] or type(error).__name__

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from stapo_core.answer import main
 from stapo_core.warmup import build_model, build_tokenizer
@@ -64,6 +66,17 @@ def test_a_folder_without_a_model_is_one_sentence_and_status_2(
     assert (status, output.out) == (2, "")
     assert str(folder) in output.err
     assert len(output.err.splitlines()) == 1
+
+
+def test_pickled_weights_are_not_loaded(
+    model_folder: Path, tmp_path: Path, problems: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "pickled"
+    shutil.copytree(model_folder, folder)
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    assert main([str(folder), "--input", str(problems)]) == 2
+    assert "safetensors" in capsys.readouterr().err
 
 
 def test_a_bad_row_names_its_line(model_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
