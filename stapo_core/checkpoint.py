@@ -108,14 +108,17 @@ def read(folder: Path) -> Saved:
 
 
 def restore_rng(state: TrainerState) -> None:
-    """Puts every random number generator back to where it stood when the state was written."""
+    """Puts every random number generator back to where it stood when the state was written; a GPU that was not there
+    then keeps its own.
+    """
     version, numbers, gauss = state.values["rng/python"]
     random.setstate((version, tuple(numbers), gauss))
     torch.set_rng_state(state.tensors["rng/torch"])
     kind, place, has_gauss, cached = state.values["rng/numpy"]
     np.random.set_state((kind, state.tensors["rng/numpy"].numpy().astype(np.uint32), place, has_gauss, cached))
     for number in range(torch.cuda.device_count()):
-        torch.cuda.set_rng_state(state.tensors[f"rng/cuda/{number}"], number)
+        if (found := state.tensors.get(f"rng/cuda/{number}")) is not None:
+            torch.cuda.set_rng_state(found, number)
 
 
 def _fill(draft: Path, policy: Policy, state: TrainerState) -> None:
