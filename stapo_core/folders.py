@@ -58,7 +58,7 @@ class Folders:
         """The newest checkpoint that `read` does not reject; each newer one is reported with its reason."""
         for stale in self._folder.glob(".tmp-*"):
             shutil.rmtree(stale)
-        for folder in sorted(self._folder.glob("step-*"), reverse=True):
+        for folder in sorted(self._folder.glob("step-*"), key=_order, reverse=True):
             try:
                 return read(folder)
             except Rejected as rejection:
@@ -97,7 +97,8 @@ class Folders:
 
     def _prune(self, step: int) -> None:
         """Folders above `step` did not verify when the run resumed; they are replaced when their step is reached."""
-        folders = [folder for folder in sorted(self._folder.glob("step-*")) if folder.name <= folder_name(step)]
+        here = _order(self._folder / folder_name(step))
+        folders = sorted((each for each in self._folder.glob("step-*") if _order(each) <= here), key=_order)
         marked = [folder for folder in folders if _is_marked(folder)]
         for folder in set(folders[: -self._config.keep]) - set(marked[-1:]):
             failpoint("pruning")
@@ -172,8 +173,13 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def folder_name(step: int) -> str:
-    """The name of a step's folder; names sort as their steps do."""
+    """The name of a step's folder."""
     return f"step-{step:06d}"
+
+
+def _order(folder: Path) -> tuple[int, str]:
+    """Sorts folders as their steps: names of one length do so by themselves, and step 1,000,000 has a longer one."""
+    return len(folder.name), folder.name
 
 
 def sync_all(paths: Iterable[Path]) -> None:

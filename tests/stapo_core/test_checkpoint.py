@@ -57,6 +57,20 @@ def test_every_random_number_generator_goes_on_where_it_stood(tmp_path: Path, po
     assert (torch.rand(3).tolist(), random.random(), np.random.rand(3).tolist()) == expected
 
 
+def test_a_state_from_a_machine_with_other_gpus_is_restored_as_far_as_they_are_the_same(
+    tmp_path: Path, policy: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "a", 1, policy, TrainerState({"rng/cuda/0": torch.arange(3), "rng/cuda/5": torch.arange(5)}))
+    state = read(tmp_path / "a").state
+    restored: dict[int, list[int]] = {}
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_rng_state", lambda found, number: restored.update({number: found.tolist()}))
+
+    restore_rng(state)
+
+    assert restored == {0: [0, 1, 2]}
+
+
 def flip_a_bit(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -120,6 +134,17 @@ def test_only_the_newest_are_kept(tmp_path: Path, policy: Policy) -> None:
         checkpoints.save(step, policy, make_state())
 
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-000002", "step-000003"]
+
+
+def test_a_step_of_seven_digits_is_newer_than_one_of_six(tmp_path: Path, policy: Policy) -> None:
+    checkpoints = make_checkpoints(tmp_path, keep=2)
+    for step in (999_998, 999_999, 1_000_000):
+        checkpoints.save(step, policy, make_state())
+
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"step-999999", "step-1000000"}
+    found = make_checkpoints(tmp_path).newest()
+    assert found is not None
+    assert found.step == 1_000_000
 
 
 def test_the_best_is_kept_however_old_and_gives_way_to_a_better_one(tmp_path: Path, policy: Policy) -> None:
