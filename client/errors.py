@@ -10,10 +10,14 @@ class ClientError(Exception):
 
 
 class ApiError(ClientError):
-    """The service answered and refused (RFC 9457): a status, a stable code, a sentence and the fields at fault."""
+    """The service answered and refused (RFC 9457): a status, a stable code, a sentence and the fields at fault.
 
-    def __init__(self, status: int, problem: dict[str, Any]) -> None:
+    `retry_after_s` is when the service wants to be asked again, where it says so.
+    """
+
+    def __init__(self, status: int, problem: dict[str, Any], *, retry_after_s: float | None = None) -> None:
         self.status = status
+        self.retry_after_s = retry_after_s
         self.problem = problem
         self.code = str(problem.get("code") or "unknown_error")
         self.message = str(problem.get("detail") or problem.get("title") or f"The service answered {status}.")
@@ -34,10 +38,11 @@ class ApiError(ClientError):
 
 
 class ApiUnreachable(ClientError):
-    """Nothing answered at `address`."""
+    """Nothing answered at `address`; `is_connected` where somebody took the connection and then was silent."""
 
-    def __init__(self, address: str, reason: str) -> None:
+    def __init__(self, address: str, reason: str, *, is_connected: bool = False) -> None:
         self.address = address
+        self.is_connected = is_connected
         super().__init__(f"No answer from {address} ({reason}). Is the platform running? `stapo up` starts it here.")
 
 

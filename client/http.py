@@ -52,9 +52,8 @@ class Client(Wire):
     def upload_file(self, path: Path) -> objects.FileObject:
         """Uploads a JSONL file; the answer holds its `id` and `sha256`."""
         with path.open("rb") as file:
-            return self._call(
-                "POST", "/v1/files", files={"file": (path.name, file)}, data={"purpose": "fine-tune"}, retry=False
-            )
+            content: dict[str, Any] = {"files": {"file": (path.name, file)}, "data": {"purpose": "fine-tune"}}
+            return self._act("/v1/files", None, **content)
 
     def list_files(self) -> objects.Page[objects.FileObject]:
         """One page with the newest files."""
@@ -69,7 +68,8 @@ class Client(Wire):
     ) -> objects.FileValidation:
         """The report on a file: what a job would refuse, duplicates, lengths, prompts that the other file has too."""
         params = {"fields": ",".join(fields) if fields else None, "validation_file": validation_file}
-        return self._call("GET", f"/v1/files/{quote(file_id, safe='')}/validation", params=params)
+        path = f"/v1/files/{quote(file_id, safe='')}/validation"
+        return self._call("GET", path, params=params, answer_s=_ANSWER_S)
 
     def list_models(self) -> objects.Page[objects.ModelObject]:
         """The base models and fine-tuned models that a job may name."""
@@ -79,8 +79,7 @@ class Client(Wire):
 
     def create_job(self, body: Mapping[str, Any], *, idempotency_key: str | None = None) -> objects.JobObject:
         """Submits a job. A repeated call with the same key and body gives the first call's answer."""
-        key = idempotency_key or uuid.uuid4().hex
-        return self._call("POST", "/v1/fine_tuning/jobs", json=dict(body), headers={"Idempotency-Key": key})
+        return self._act("/v1/fine_tuning/jobs", idempotency_key, json=dict(body))
 
     def preview_job(self, body: Mapping[str, Any]) -> objects.JobPreview:
         """What `create_job` would make of the same body: resolved, with an estimate, and nothing queued."""
@@ -90,8 +89,7 @@ class Client(Wire):
         self, job_id: str, changes: Mapping[str, Any], *, idempotency_key: str | None = None
     ) -> objects.JobObject:
         """A new job from one of the job's checkpoints; what `changes` does not name is as this job has it."""
-        key = idempotency_key or uuid.uuid4().hex
-        return self._call("POST", _job(job_id, "fork"), json=dict(changes), headers={"Idempotency-Key": key})
+        return self._act(_job(job_id, "fork"), idempotency_key, json=dict(changes))
 
     def update_job(self, job_id: str, changes: Mapping[str, Any]) -> objects.JobObject:
         """Changes the job's name, metadata or priority."""
@@ -177,7 +175,7 @@ class Client(Wire):
     def probe_grader(self, body: Mapping[str, Any]) -> objects.GraderProbed:
         """Scores a few responses of a model: `grader`, `model`, `training_file`, and how many of how long to draw."""
         path = "/v1/fine_tuning/alpha/graders/probe"
-        return self._call("POST", path, json=dict(body), retry=False, timeout=_ANSWER_S)
+        return self._call("POST", path, json=dict(body), retry=False, answer_s=_ANSWER_S)
 
     # --- looking inside
 
@@ -269,7 +267,7 @@ class Client(Wire):
         """Makes a key; its text, `key`, is in this answer and nowhere else."""
         body = {"name": name, "scopes": scopes, "expires_in_s": expires_in_s}
         given = {field: value for field, value in body.items() if value is not None}
-        return self._call("POST", "/v1/api_keys", json=given, headers={"Idempotency-Key": uuid.uuid4().hex})
+        return self._act("/v1/api_keys", None, json=given)
 
     def list_api_keys(self, *, limit: int = 20, after: str | None = None) -> objects.Page[objects.ApiKeyObject]:
         """One page of the tenant's keys, newest first, without their text."""
@@ -285,7 +283,7 @@ class Client(Wire):
 
     def complete(self, body: Mapping[str, Any]) -> objects.CompletionObject:
         """Goes on from a text: `model`, `prompt`, and how to draw. A model that must be loaded first takes its time."""
-        return self._call("POST", "/v1/completions", json=dict(body), retry=False, timeout=_ANSWER_S)
+        return self._call("POST", "/v1/completions", json=dict(body), retry=False, answer_s=_ANSWER_S)
 
     def stream_completion(self, body: Mapping[str, Any]) -> Generator[CompletionChunk]:
         """The same answers piece by piece as they are drawn. A broken stream is not taken up again.
@@ -294,6 +292,11 @@ class Client(Wire):
         wrong in the stream too, and ApiUnreachable when the stream breaks.
         """
         return self._stream_once("/v1/completions", json={**body, "stream": True})
+
+    def _act(self, path: str, idempotency_key: str | None, **request: Any) -> Any:
+        """A POST that acts once however often it is sent. What it makes may take the service a while."""
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        return self._call("POST", path, headers=headers, answer_s=_ANSWER_S, **request)
 
 
 def _job(job_id: str, *rest: str) -> str:

@@ -21,7 +21,7 @@ from client.errors import ApiError, ApiUnreachable
 JsonObject = dict[str, Any]
 
 _RETRY_WAITS_S = (0.2, 0.5, 1.0, 2.0)
-_MAX_RETRY_AFTER_S = 10.0
+_PASSING = {502, 503, 504}
 _PAGE = 100
 _STREAM_SILENCE_S = 45.0  # the service sends a comment every 15 s
 _STREAM_GIVE_UP_S = 120.0
@@ -41,6 +41,7 @@ class Wire:
 
     def __init__(self, base_url: str, api_key: str, *, timeout_s: float = 30.0) -> None:
         self.base_url = base_url.rstrip("/").removesuffix("/v1")
+        self._timeout_s = timeout_s
         # A proxy in the environment is for the world outside, never for this machine.
         is_local = urlsplit(self.base_url).hostname in {"127.0.0.1", "localhost", "::1"}
         self._http = httpx2.Client(
@@ -62,21 +63,33 @@ class Wire:
     ) -> None:
         self.close()
 
-    def _call(self, method: str, path: str, *, retry: bool = True, **request: Any) -> Any:
-        params = {name: value for name, value in request.pop("params", {}).items() if value is not None}
-        waits = iter(_RETRY_WAITS_S if retry else ())
+    def _call(
+        self, method: str, path: str, *, retry: bool = True, answer_s: float | None = None, **request: Any
+    ) -> Any:
+        """The answer as JSON, for which the service has `answer_s` seconds; asked for again where that may help.
+
+        Nothing is asked anew after as long as two usual answers, or the one, may take.
+        """
+        request["params"] = {name: value for name, value in request.get("params", {}).items() if value is not None}
+        give_up_at = time.monotonic() + max(2 * self._timeout_s, answer_s or 0.0)
+        num_tries = 0
         while True:
-            wait = next(waits, None)
             try:
-                response = self._http.request(method, path, params=params, **request)
-            except httpx2.TransportError as error:
-                if wait is None:
-                    raise ApiUnreachable(self.base_url, _reason(error)) from error
-            else:
-                if response.status_code != 503 or wait is None:
-                    return _read(response)
-                wait = max(wait, _retry_after(response))
+                return self._request(method, path, answer_s, **request)
+            except (ApiError, ApiUnreachable) as error:
+                wait = _pause(error, num_tries)
+                if not retry or wait is None or time.monotonic() + wait > give_up_at:
+                    raise
             time.sleep(wait)
+            num_tries += 1
+
+    def _request(self, method: str, path: str, answer_s: float | None, **request: Any) -> JsonObject:
+        timeout = httpx2.Timeout(self._timeout_s, read=answer_s or self._timeout_s)
+        try:
+            return _read(self._http.request(method, path, timeout=timeout, **request))
+        except httpx2.TransportError as error:
+            is_connected = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+            raise ApiUnreachable(self.base_url, _reason(error), is_connected=is_connected) from error
 
     def _list(self, path: str) -> Iterator[Any]:
         """The items of a list, page after page as they are read."""
@@ -110,7 +123,7 @@ class Wire:
                     if event.event == "end":
                         return
             except (httpx2.TransportError, ApiError) as error:
-                if isinstance(error, ApiError) and error.status != 503:
+                if isinstance(error, ApiError) and _pause(error, 0) is None:
                     raise
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > _STREAM_GIVE_UP_S:
@@ -167,7 +180,8 @@ def _read(response: httpx2.Response) -> JsonObject:
     if not isinstance(body, dict):
         body = {}
     if response.is_error:
-        raise ApiError(response.status_code, body)
+        after = response.headers.get("retry-after", "")
+        raise ApiError(response.status_code, body, retry_after_s=float(after) if after.isdecimal() else None)
     return body
 
 
@@ -178,9 +192,16 @@ def _parse(raw: httpx2.ServerSentEvent, last: int) -> ServerSentEvent:
     return ServerSentEvent(raw.event, number, data if isinstance(data, dict) else {})
 
 
-def _retry_after(response: httpx2.Response) -> float:
-    text = response.headers.get("retry-after", "")
-    return min(float(text), _MAX_RETRY_AFTER_S) if text.isdigit() else 0.0
+def _pause(error: ApiError | ApiUnreachable, num_tries: int) -> float | None:
+    """How long to wait before the same is asked again; None where that would not help."""
+    usual = _RETRY_WAITS_S[min(num_tries, len(_RETRY_WAITS_S) - 1)]
+    told = error.retry_after_s if isinstance(error, ApiError) else None
+    if isinstance(error, ApiError):
+        if error.code == "key_in_use" and told is not None:  # the same is at work, and its answer will be ours
+            return max(usual, told)
+        if error.status not in _PASSING and not (error.status == 429 and told is not None):
+            return None
+    return max(usual, told or 0.0) if num_tries < len(_RETRY_WAITS_S) else None
 
 
 def _reason(error: httpx2.TransportError) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,6 +38,82 @@ def test_a_busy_service_is_asked_again() -> None:
     with serve(in_turn(busy, busy, Answer(body=b'{"id": "ftjob-1"}'))) as service, Client(service.url, "k") as client:
         assert client.get_job("ftjob-1")["id"] == "ftjob-1"
     assert len(service.asked) == 3
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_proxy_that_finds_nobody_for_a_moment_is_asked_again(status: int) -> None:
+    away = Answer(status=status, body=b"<html>", headers={"Content-Type": "text/html"})
+    with serve(in_turn(away, Answer(body=b'{"id": "ftjob-1"}'))) as service, Client(service.url, "k") as client:
+        assert client.get_job("ftjob-1")["id"] == "ftjob-1"
+    assert len(service.asked) == 2
+
+
+@pytest.mark.parametrize(("told", "waited"), [("1", 1.0), ("0", 0.2)])
+def test_who_is_over_a_rate_comes_back_when_told(told: str, waited: float) -> None:
+    over = Answer(status=429, body=b'{"code": "rate_limit_exceeded"}', headers={"Retry-After": told})
+    with serve(in_turn(over, Answer())) as service, Client(service.url, "k") as client:
+        began = time.monotonic()
+        client.list_models()
+    assert time.monotonic() - began >= waited
+    assert len(service.asked) == 2
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "3600"}], ids=["quota", "hour"])
+def test_a_quota_and_a_wait_beyond_patience_are_refusals(headers: dict[str, str]) -> None:
+    over = Answer(status=429, body=b'{"code": "quota_exceeded"}', headers=headers)
+    with serve(in_turn(over)) as service, Client(service.url, "k") as client, pytest.raises(ApiError, match="429"):
+        client.list_models()
+    assert len(service.asked) == 1
+
+
+IN_USE = Answer(status=409, body=b'{"code": "key_in_use"}', headers={"Retry-After": "0"})
+
+
+def test_a_submission_whose_first_sending_is_still_at_work_waits_for_its_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("client.wire._RETRY_WAITS_S", (0.01, 0.01))
+    answers = (Answer(cut_after=0), *[IN_USE] * 6, Answer(status=201, body=b'{"id": "ftjob-1"}'))
+    with serve(in_turn(*answers)) as service, Client(service.url, "k") as client:
+        assert client.create_job({"model": "m"})["id"] == "ftjob-1"
+    assert len({asked.headers["idempotency-key"] for asked in service.asked}) == 1
+
+
+def test_a_submission_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.http._ANSWER_S", 1.0)
+    with serve(in_turn(IN_USE)) as service, Client(service.url, "k", timeout_s=0.5) as client:
+        began = time.monotonic()
+        with pytest.raises(ApiError, match="409"):
+            client.create_job({"model": "m"})
+    assert time.monotonic() - began < 10.0
+
+
+def test_a_submission_may_take_longer_than_a_question() -> None:
+    def slowly(asked: Asked) -> Answer:
+        time.sleep(1.0)
+        return Answer(status=201, body=b'{"id": "ftjob-1"}')
+
+    with serve(slowly) as service, Client(service.url, "k", timeout_s=0.3) as client:
+        assert client.create_job({"model": "m"})["id"] == "ftjob-1"
+        assert client.fork_job("ftjob-1", {})["id"] == "ftjob-1"
+        with pytest.raises(ApiUnreachable) as silent:
+            client.get_job("ftjob-1")
+    assert silent.value.is_connected
+
+
+def test_the_callers_own_key_goes_with_a_submission() -> None:
+    with serve(in_turn(Answer(status=201))) as service, Client(service.url, "k") as client:
+        client.create_job({}, idempotency_key="one")
+        client.fork_job("ftjob-1", {}, idempotency_key="two")
+    assert [asked.headers["idempotency-key"] for asked in service.asked] == ["one", "two"]
+
+
+def test_an_upload_that_is_sent_again_is_whole_and_the_same(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_bytes(b'{"prompt": "1+1="}\n')
+    with serve(in_turn(Answer(status=503), Answer())) as service, Client(service.url, "k") as client:
+        client.upload_file(tmp_path / "rows.jsonl")
+    assert [b'{"prompt": "1+1="}\n' in asked.body for asked in service.asked] == [True, True]
+    assert len({asked.headers["idempotency-key"] for asked in service.asked}) == 1
 
 
 def test_an_action_is_not_repeated() -> None:
@@ -78,7 +155,7 @@ def test_a_refusal_reads_well_and_keeps_its_parts() -> None:
 def test_an_answer_that_is_no_json_is_still_a_sentence() -> None:
     page = Answer(status=502, body=b"<html>", headers={"Content-Type": "text/html"})
     with serve(in_turn(page)) as service, Client(service.url, "k") as client, pytest.raises(ApiError, match="502"):
-        client.get_job("ftjob-1")
+        client.cancel_job("ftjob-1")
 
 
 def test_nobody_there_names_the_address(free_port: int) -> None:
