@@ -15,6 +15,7 @@ from dashboard import formats, service, tables
 
 _LOG_BYTES = 64 * 1024
 _LOG_HEIGHT = 440
+_SHOWN = 50
 
 
 def events(job_id: str) -> None:
@@ -45,7 +46,7 @@ def checkpoints(job_id: str) -> None:
     """Whole checkpoints with the digest of every file; the browser downloads from the API itself."""
     try:
         with service.api() as client:
-            saved = client.list_checkpoints(job_id)["data"]
+            saved = list(client.all_checkpoints(job_id))
         ticket = service.ticket_for(job_id)
     except (ApiUnreachable, ApiError):
         st.caption("Checkpoints can be listed when the API answers again.")
@@ -53,7 +54,11 @@ def checkpoints(job_id: str) -> None:
     if not saved:
         st.caption("No checkpoint yet. They are written as the run goes on, and once more at its end.")
     best = best_checkpoint(saved)
+    if len(saved) > _SHOWN:
+        st.caption(f"The newest {_SHOWN} of {len(saved):,}, and the best.")
     for place, checkpoint in enumerate(saved):
+        if place >= _SHOWN and checkpoint["id"] != best:
+            continue
         _checkpoint(checkpoint, ticket, is_newest=place == 0, is_best=checkpoint["id"] == best)
 
 

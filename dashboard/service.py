@@ -22,6 +22,7 @@ from dashboard.charts import sparkline
 
 _DEFAULT_URL = "http://127.0.0.1:8000"
 _TICKET_MARGIN_S = 90.0
+_PATIENCE_S = 10.0
 _ASK_AGAIN_S = 3.0
 _CALLS_AT_ONCE = 8
 _PAGE = 100
@@ -49,8 +50,9 @@ def public_api_url() -> str:
 def api() -> Iterator[Client]:
     """The API, for calls that may come from any session of this process. Raises ApiError and ApiUnreachable.
 
-    While the API is silent one caller every few seconds waits for it and all others are told so at once: a page of
-    several parts would else spend each part's patience after the other's.
+    While nobody takes a connection there, one caller every few seconds tries and all others are told so at once: a page
+    of several parts would else spend each part's patience after the other's. One answer that is slow concerns nobody
+    but its own caller.
     """
     connection = _connection()
     if connection.silence is not None and time.monotonic() < connection.ask_again_at:
@@ -58,7 +60,8 @@ def api() -> Iterator[Client]:
     try:
         yield connection.client
     except ApiUnreachable as error:
-        connection.silence, connection.ask_again_at = error, time.monotonic() + _ASK_AGAIN_S
+        if not error.is_connected:
+            connection.silence, connection.ask_again_at = error, time.monotonic() + _ASK_AGAIN_S
         raise
     connection.silence = None
 
@@ -72,7 +75,7 @@ class _Connection:
 
 @st.cache_resource
 def _connection() -> _Connection:
-    return _Connection(Client(api_url(), _api_key(), timeout_s=10.0))
+    return _Connection(Client(api_url(), _api_key(), timeout_s=_PATIENCE_S))
 
 
 def connect() -> None:
@@ -220,7 +223,7 @@ def _newest_rows(job: JobObject, wanted: _Wanted) -> list[MetricsPoint]:
 @st.cache_data(ttl=15, max_entries=500, show_spinner=False)
 def _checkpoints(job_id: str, step: int, state: str) -> list[CheckpointObject]:
     with api() as client:
-        return client.list_checkpoints(job_id)["data"]
+        return list(client.all_checkpoints(job_id))
 
 
 @st.cache_data(ttl="10m", max_entries=500, show_spinner=False)

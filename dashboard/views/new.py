@@ -23,7 +23,7 @@ def page() -> None:
     try:
         with service.api() as client:
             models = [model["id"] for model in client.list_models()["data"]]
-            uploaded = client.list_files()["data"]
+            uploaded = list(client.all_files())
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error, since=None)
         return

@@ -31,7 +31,7 @@ class Run:
         self._database = database
         self._dir = home / "runs" / job_id
         self._dir.mkdir(parents=True, exist_ok=True)
-        self._attempt = Attempt(job_id, fence, self._dir, home / "artifacts", keep_checkpoints=3)
+        self._attempt = Attempt(job_id, fence, self._dir, home / "artifacts", keep_checkpoints=30)
         self._recorder = Recorder(database, self._attempt)
 
     def start(self, *, resume_step: int = 0, num_steps: int = 40) -> None:

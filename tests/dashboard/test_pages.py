@@ -394,3 +394,24 @@ def test_one_file_may_hold_the_problems_to_train_and_to_validate_with(feed: Feed
     assert not app.exception
     assert len(app.get("echarts_chart")) == 2
     assert "8 prompts stand in the other file too" in texts(app)
+
+
+def test_a_file_and_a_checkpoint_beyond_the_newest_twenty_can_be_chosen(feed: Feed, tmp_path: Path) -> None:
+    problems = tmp_path / "old.jsonl"
+    problems.write_text('{"prompt": "1+1=", "answer": "2"}\n' * 8)
+    oldest = feed.client.upload_file(problems)["id"]
+    for _ in range(20):
+        feed.client.upload_file(problems)
+    run = feed.begin("many-checkpoints")
+    for _ in range(21):
+        run.take_steps(1)
+        run.save(b"weights")
+
+    new = AppTest.from_file(str(DASHBOARD), default_timeout=20).switch_page(str(Path("views") / "new.py")).run()
+    new.selectbox(key="training_file").select(oldest).run()
+    shown = open_run(run.id, tab="Checkpoints")
+
+    assert not new.exception
+    assert not new.button(key="submit").disabled
+    assert len(shown.selectbox(key="fork_checkpoint").options) == 21
+    assert "**Step 1**" in texts(shown)

@@ -4,6 +4,7 @@
 const EVERY_S = 15;
 const PATIENCE_S = 10;
 const REFUSED = 401;
+const PAGE = 100;
 
 export class JobWatch {
   /** `on.job(job)`, `on.checkpoints(steps)`, `on.silence()`, `on.refusal()` when the ticket is good no longer. */
@@ -25,10 +26,10 @@ export class JobWatch {
     if (!this.source.active || this.isAsking) return;
     this.isAsking = true;
     try {
-      const [job, saved] = await Promise.all([this.ask(""), this.ask("/checkpoints")]);
-      if (!job || !saved) return;
+      const [job, steps] = await Promise.all([this.ask(""), this.checkpoints()]);
+      if (!job || !steps) return;
       this.on.job(job);
-      this.on.checkpoints(saved.data.map((each) => each.step_number).sort((one, other) => one - other));
+      this.on.checkpoints(steps.sort((one, other) => one - other));
     } catch {
       this.on.silence();
     } finally {
@@ -36,9 +37,21 @@ export class JobWatch {
     }
   }
 
-  async ask(part) {
+  /** The steps of all checkpoints, page after page. */
+  async checkpoints() {
+    const steps = [];
+    let page = { has_more: true };
+    while (page.has_more) {
+      page = await this.ask("/checkpoints", page.last_id ? { limit: PAGE, after: page.last_id } : { limit: PAGE });
+      if (!page) return null;
+      steps.push(...page.data.map((each) => each.step_number));
+    }
+    return steps;
+  }
+
+  async ask(part, wanted = {}) {
     const { url, ticket } = this.source;
-    const query = new URLSearchParams({ ticket });
+    const query = new URLSearchParams({ ...wanted, ticket });
     const answer = await fetch(`${url}${part}?${query}`, { signal: AbortSignal.timeout(PATIENCE_S * 1000) });
     if (answer.status === REFUSED) {
       this.on.refusal();
