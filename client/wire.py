@@ -88,8 +88,11 @@ class Wire:
         try:
             return _read(self._http.request(method, path, timeout=timeout, **request))
         except httpx2.TransportError as error:
-            is_connected = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
-            raise ApiUnreachable(self.base_url, _reason(error), is_connected=is_connected) from error
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: httpx2.TransportError) -> ApiUnreachable:
+        is_connected = not isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout)
+        return ApiUnreachable(self.base_url, str(error) or type(error).__name__, is_connected=is_connected)
 
     def _list(self, path: str) -> Iterator[Any]:
         """The items of a list, page after page as they are read."""
@@ -159,8 +162,8 @@ class Wire:
                         raise ApiError(source.response.status_code, told | {"detail": told["message"]})
                     yield data
         except httpx2.TransportError as error:
-            raise ApiUnreachable(self.base_url, _reason(error)) from error
-        raise ApiUnreachable(self.base_url, "the stream ended early")
+            raise self._unreachable(error) from error
+        raise ApiUnreachable(self.base_url, "the stream ended early", is_connected=True)
 
     @contextmanager
     def _open_stream(self, path: str, **request: Any) -> Iterator[httpx2.EventSource]:
@@ -202,7 +205,3 @@ def _pause(error: ApiError | ApiUnreachable, num_tries: int) -> float | None:
         if error.status not in _PASSING and not (error.status == 429 and told is not None):
             return None
     return max(usual, told or 0.0) if num_tries < len(_RETRY_WAITS_S) else None
-
-
-def _reason(error: httpx2.TransportError) -> str:
-    return str(error) or type(error).__name__

@@ -8,6 +8,7 @@ from streamlit.testing.v1 import AppTest
 
 from client.http import ApiUnreachable
 from dashboard import service
+from tests.client.service import Answer, Asked, serve
 from tests.conftest import find_free_port
 from tests.dashboard.conftest import DASHBOARD
 from tests.dashboard.runs import Feed
@@ -51,6 +52,22 @@ def test_while_the_api_is_silent_only_the_first_caller_waits_for_it(monkeypatch:
         client.get_job("ftjob-any")
 
     assert time.monotonic() - began < 0.5
+    service.disconnect()
+
+
+def test_an_answer_that_is_slow_concerns_its_own_caller_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(asked: Asked) -> Answer:
+        time.sleep(3.0 if asked.path.endswith("slow") else 0.0)
+        return Answer(body=b'{"id": "ftjob-1"}')
+
+    with serve(answer) as api:
+        monkeypatch.setenv("STAPO_API_URL", api.url)
+        monkeypatch.setattr("dashboard.service._PATIENCE_S", 0.5)
+        service.disconnect()
+        with pytest.raises(ApiUnreachable), service.api() as client:
+            client.get_job("slow")
+        with service.api() as client:
+            assert client.get_job("ftjob-1")["id"] == "ftjob-1"
     service.disconnect()
 
 
