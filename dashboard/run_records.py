@@ -20,14 +20,16 @@ _SHOWN = 50
 
 def events(job_id: str) -> None:
     """What has happened, newest first."""
+    key = f"events:{job_id}"
     try:
         with service.api() as client:
-            listed = client.list_events(job_id, limit=100)
+            st.session_state[key] = client.list_events(job_id, limit=100)
     except (ApiUnreachable, ApiError):
-        listed = st.session_state.get(f"events:{job_id}", {"data": []})
-    st.session_state[f"events:{job_id}"] = listed
+        if key not in st.session_state:
+            st.caption("Events can be listed when the API answers again.")
+            return
     st.dataframe(
-        tables.events(listed["data"]),
+        tables.events(st.session_state[key]["data"]),
         column_config={
             "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=150),
             "Level": st.column_config.MultiselectColumn(

@@ -19,7 +19,7 @@ def page() -> None:
     try:
         listed, _ = service.find_jobs(at_most=_LIMIT)
     except (ApiUnreachable, ApiError) as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         return
     jobs = {formats.run_label(job): job for job in listed}
     chosen = st.multiselect("Runs", list(jobs), max_selections=_MAX_RUNS, key="runs", bind="query-params")
@@ -38,7 +38,7 @@ def page() -> None:
             RunCurves(name, service.curves(job, comparison.KEYS)) for name, job in zip(chosen, picked, strict=True)
         ]
     except (ApiUnreachable, ApiError) as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         return
     _charts(curves, axis, smoothing)
     _tables(picked, chosen)

@@ -25,7 +25,7 @@ def page() -> None:
             models = [model["id"] for model in client.list_models()["data"]]
             uploaded = list(client.all_files())
     except (ApiUnreachable, ApiError) as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         return
     if not models:
         st.info(

@@ -26,7 +26,7 @@ def page() -> None:
     try:
         names, usual = _choices()
     except (ApiUnreachable, ApiError) as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         st.button("Try again", icon=":material/refresh:")
         return
     if not names:
@@ -136,7 +136,7 @@ def _reply(model: str, reply: Reply, *, is_growing: bool, is_waiting: bool) -> N
     if isinstance(reply.error, ApiUnreachable):
         st.warning("The API does not answer, or broke off. Ask again.", icon=":material/cloud_off:")
     elif reply.error is not None:
-        notices.no_answer(reply.error, since=None)
+        notices.no_answer(reply.error)
 
 
 page()

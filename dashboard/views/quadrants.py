@@ -24,7 +24,7 @@ def page() -> None:
         if found is not None:
             _planes(found[1])
     except ApiUnreachable as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         st.button("Try again", icon=":material/refresh:")
     except ApiError as error:
         notices.not_found(error.message)

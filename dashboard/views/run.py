@@ -34,7 +34,7 @@ def page() -> None:
         _nothing(error.message)
         return
     except ApiUnreachable as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         st.button("Try again", icon=":material/refresh:")
         return
     _title(job, saved)
@@ -183,7 +183,7 @@ def _records(job: JobObject) -> None:
         "Log": lambda: st.fragment(run_records.log, run_every=pace)(job_id),
         "Checkpoints": lambda: st.fragment(run_records.checkpoints, run_every=pace)(job_id),
         "Configuration": lambda: run_records.configuration(job),
-        "Manifest": lambda: run_records.manifest(job_id),
+        "Manifest": lambda: st.fragment(run_records.manifest, run_every=_RESTING_S)(job_id),  # its links lapse
     }
     for name, tab in zip(_TABS, st.tabs(_TABS, key="tab", bind="query-params"), strict=True):
         if tab.open:

@@ -53,7 +53,7 @@ def listing() -> None:
         found = [job for job in jobs if formats.matches(job, search)]
         curves = service.sparklines(found[:_SHOWN])
     except (ApiUnreachable, ApiError) as error:
-        notices.no_answer(error, since=st.session_state.get("runs_seen_at"))
+        notices.no_answer(error, since=st.session_state.get("runs_seen_at"), asks_again=True)
         found, has_more, curves = st.session_state.get("runs_seen", ([], False, {}))
         if not found:
             return

@@ -26,7 +26,7 @@ def overview() -> None:
             )
     except (ApiUnreachable, ApiError) as error:
         seen = st.session_state.get("system_seen")
-        notices.no_answer(error, since=seen[0] if seen else None)
+        notices.no_answer(error, since=seen[0] if seen else None, asks_again=True)
         if seen is None:
             return
         _, ready, queue, workers, usage = seen

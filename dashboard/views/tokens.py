@@ -28,7 +28,7 @@ def page() -> None:
         if found is not None:
             _inside(*found)
     except ApiUnreachable as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         st.button("Try again", icon=":material/refresh:")
     except ApiError as error:
         notices.not_found(error.message)
@@ -211,7 +211,7 @@ def _thresholds(job: JobObject, step: Step) -> None:
             scope=None if scope == own_scope else scope,
         )
     except (ApiUnreachable, ApiError) as error:
-        notices.no_answer(error, since=None)
+        notices.no_answer(error)
         return
     with outcome:
         _outcome(found)

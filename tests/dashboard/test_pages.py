@@ -11,6 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from api.lifecycle import JobState
+from client.http import ApiUnreachable, Client
 from tests.conftest import find_free_port
 from tests.dashboard.conftest import DASHBOARD
 from tests.dashboard.runs import Feed
@@ -102,10 +103,27 @@ def test_a_silent_api_gives_a_banner_and_no_trace(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("STAPO_API_URL", f"http://127.0.0.1:{find_free_port()}")
     service.disconnect()
 
-    for app in (open_runs(), open_run("ftjob-any")):
+    runs, run = open_runs(), open_run("ftjob-any")
+
+    service.disconnect()
+    for app in (runs, run):
         assert not app.exception
         assert "The API does not answer." in texts(app)
-    service.disconnect()
+    assert "tries again by itself" in texts(runs)
+    assert "tries again by itself" not in texts(run)  # it stands still until somebody asks
+
+
+def test_events_that_cannot_be_read_are_not_said_to_be_none(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = feed.begin("events-unread")
+
+    def unreachable(self: Client, *_: object, **__: object) -> None:
+        raise ApiUnreachable(self.base_url, "timed out")
+
+    monkeypatch.setattr(Client, "list_events", unreachable)
+    app = open_run(run.id)
+
+    assert not app.dataframe
+    assert "Events can be listed when the API answers again." in texts(app)
 
 
 def test_a_run_that_is_not_there_is_said_not_to_be(feed: Feed) -> None:

@@ -215,3 +215,23 @@ def test_text_from_outside_is_shown_as_text(page: Page, dashboard_url: str, feed
     expect(alert).to_contain_text("**bold** :red[x] $x^2$")
     assert alert.locator("img, strong").count() == 0
     assert page.evaluate("window.pwned") is None
+
+
+def test_the_links_of_an_ended_run_s_manifest_are_made_anew_before_they_lapse(
+    page: Page, dashboard_url: str, feed: Feed
+) -> None:
+    run = feed.begin("long-read")
+    run.take_steps(2)
+    run.settle(JobState.SUCCEEDED)
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: sent.append(frame)))
+    page.clock.install()
+    page.goto(f"{dashboard_url}/run?run={run.id}&tab=Manifest")
+    expect(page.get_by_role("link", name="metrics.csv")).to_be_visible()
+    page.clock.run_for(2_000)
+    before = len(sent)
+
+    page.clock.run_for(61_000)  # a ticket is exchanged 90 s before its end
+
+    page.wait_for_timeout(500)
+    assert len(sent) > before
