@@ -7,12 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.routing import APIRoute
 from fastapi_standalone_docs import StandaloneDocs
 
 from api.answers import Answers
+from api.bodies import check_body
 from api.dispatch import Dispatcher
 from api.document import complete_document
 from api.grading import GraderDesk
@@ -38,6 +39,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("stapo"),
         lifespan=_lifespan,
         responses=RESPONSES,
+        dependencies=[Depends(check_body)],
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings

@@ -1,0 +1,64 @@
+"""What a JSON body may not say: a number that is none, or half of a character. Neither can be stored or given back.
+
+Python reads both, so both would reach a field that takes anything, such as a JSON schema or the changes of a fork.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from fastapi import Request
+
+from api.errors import FieldError, Unprocessable
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+async def check_body(request: Request) -> None:
+    """A dependency of every route. Raises Unprocessable naming the place of what cannot be."""
+    if "json" not in request.headers.get("content-type", ""):
+        return
+    try:
+        orjson.loads(await request.body())
+    except orjson.JSONDecodeError:
+        try:
+            body = await request.json()
+        except (ValueError, RecursionError):
+            return  # it is no JSON at all, which is said where the body is read
+        faults = [FieldError(pointer, f"{pointer}: {what}") for pointer, what in _find_faults(body)]
+        if faults:
+            param = faults[0].pointer[1:].replace("/", ".") or None
+            raise Unprocessable(faults[0].detail, param=param, errors=faults[:100]) from None
+
+
+def _find_faults(body: Any) -> Iterator[tuple[str, str]]:
+    left = [("", body)]
+    while left:
+        pointer, value = left.pop()
+        if isinstance(value, dict):
+            for key in value:
+                if not _is_whole(key):
+                    yield pointer, f"the name {_shown(key)} holds half of a surrogate pair; remove it."
+            left += [(f"{pointer}/{_escaped(key)}", each) for key, each in reversed(value.items())]
+        elif isinstance(value, list):
+            left += [(f"{pointer}/{number}", each) for number, each in reversed(list(enumerate(value)))]
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield pointer, f"{value} is not a finite number; give one, or leave it out."
+        elif isinstance(value, str) and not _is_whole(value):
+            yield pointer, "the text holds half of a surrogate pair; remove it."
+
+
+def _is_whole(text: str) -> bool:
+    return _HALF.search(text) is None
+
+
+def _escaped(key: str) -> str:
+    return _shown(key).replace("~", "~0").replace("/", "~1")
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
