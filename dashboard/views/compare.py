@@ -11,18 +11,30 @@ from dashboard.comparison import AXES, FIGURES, RunCurves
 
 _MAX_RUNS = 6
 _LIMIT = 500
+_ID = "ftjob-"
 
 
 def page() -> None:
     """Draws the choice, then curves, figures and differences of what is chosen."""
     st.title("Compare")
+    named = st.query_params.get_all("runs")
     try:
-        listed, _ = service.find_jobs(at_most=_LIMIT)
+        jobs = _jobs(named)
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error)
         return
-    jobs = {formats.run_label(job): job for job in listed}
-    chosen = st.multiselect("Runs", list(jobs), max_selections=_MAX_RUNS, key="runs", bind="query-params")
+    by_label = {formats.run_label(job): job_id for job_id, job in jobs.items()}  # links named runs by them once
+    known = [job_id for name in named if (job_id := by_label.get(name, name)) in jobs]
+    chosen = st.multiselect(
+        "Runs",
+        list(jobs),
+        default=known[:_MAX_RUNS],
+        format_func=lambda job_id: formats.run_label(jobs[job_id]),
+        max_selections=_MAX_RUNS,
+        key="compared",
+    )
+    if chosen != named:
+        st.query_params["runs"] = chosen
     with st.container(horizontal=True, vertical_alignment="bottom"):
         axis = st.segmented_control("Axis", AXES, default="Step", required=True, key="axis", bind="query-params")
         smoothing = st.slider("Smoothing", 0.0, 0.99, 0.7, step=0.01, key="smoothing", bind="query-params", width=220)
@@ -32,16 +44,29 @@ def page() -> None:
             icon=":material/stacked_line_chart:",
         )
         return
-    picked = [jobs[name] for name in chosen]
+    picked = [jobs[job_id] for job_id in chosen]
+    names = [formats.run_label(job) for job in picked]
     try:
         curves = [
-            RunCurves(name, service.curves(job, comparison.KEYS)) for name, job in zip(chosen, picked, strict=True)
+            RunCurves(name, service.curves(job, comparison.KEYS)) for name, job in zip(names, picked, strict=True)
         ]
     except (ApiUnreachable, ApiError) as error:
         notices.no_answer(error)
         return
     _charts(curves, axis, smoothing)
-    _tables(picked, chosen)
+    _tables(picked, names)
+
+
+def _jobs(named: list[str]) -> dict[str, JobObject]:
+    """The newest runs by their ids, and every other that the URL names; one that is not there is left out."""
+    jobs = {job["id"]: job for job in service.find_jobs(at_most=_LIMIT)[0]}
+    for job_id in named:
+        if job_id.startswith(_ID) and job_id not in jobs:
+            try:
+                jobs[job_id] = service.job(job_id)
+            except ApiError as error:
+                notices.not_found(error.message)
+    return jobs
 
 
 def _charts(curves: list[RunCurves], axis: comparison.Axis, smoothing: float) -> None:

@@ -89,7 +89,7 @@ def _summary(shown: list[JobObject], num_found: int) -> None:
             "open one by its name, tick two to six to compare them"
         )
     if is_wanted:
-        st.switch_page("views/compare.py", query_params={"runs": [formats.run_label(job) for job in picked]})
+        st.switch_page("views/compare.py", query_params={"runs": [job["id"] for job in picked]})
 
 
 def _pick(key: str, job_ids: list[str]) -> None:

@@ -1,6 +1,6 @@
 """The microscope: the tokens of a recorded step, which were silenced and why, and what other thresholds would silence.
 
-Run, step, response, token, colour, order and thresholds are named in the URL.
+Run, step, response, token, colour, list, order and thresholds are named in the URL.
 """
 
 from __future__ import annotations
@@ -77,15 +77,16 @@ def _figures(own: MaskSimulation) -> None:
 
 def _lists(job: JobObject, step: Step, rows: list[RolloutObject]) -> None:
     found = recordings.silenced(step)
-    names = [f"Silenced ({found['num_masked']:,})", f"Responses ({len(rows):,})", "Whole run"]
-    silenced, responses, whole = st.tabs(names, key="list", on_change="rerun")
+    silenced, responses, whole = st.tabs(["Silenced", "Responses", "Whole run"], key="list", bind="query-params")
     with silenced:
         data = {"count": found["num_masked"], "data": found["data"]}
         section = microscope.section("Silenced, most gradient withheld first", data, empty=_NONE_SILENCED)
         repeated = [each for each in found["most_frequent"] if each["count"] > 1][:8]
         token_contexts([section], frequent=repeated, on_open=_open, key="silenced")
     with responses:
-        order = st.selectbox("Order", list(microscope.ORDERS), key="order", bind="query-params", width=190)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            order = st.selectbox("Order", list(microscope.ORDERS), key="order", bind="query-params", width=190)
+            st.caption(f"{len(rows):,} responses")
         cards = microscope.response_cards(rows, order)
         response_cards(cards, layout="list", chosen=st.query_params.get("response"), on_open=_open, key="responses")
     if whole.open:

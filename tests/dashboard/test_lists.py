@@ -42,7 +42,7 @@ def test_runs_that_are_ticked_in_the_list_are_compared(page: Page, dashboard_url
         page.mouse.click(box["x"] + 20, box["y"] + 54 + 38 * row)
     page.get_by_role("button", name="Compare 2").click()
 
-    expect(page).to_have_url(re.compile(r"/compare\?runs="))
+    expect(page).to_have_url(re.compile(rf"/compare\?runs={runs[1].id}&runs={runs[0].id}"))
     for run in runs:
         expect(page.get_by_text(f"{run.id[-6:]}").first).to_be_visible()
 

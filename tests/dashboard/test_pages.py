@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 from api.lifecycle import JobState
 from client.http import ApiUnreachable, Client
+from dashboard import service
 from tests.conftest import find_free_port
 from tests.dashboard.conftest import DASHBOARD
 from tests.dashboard.runs import Feed
@@ -98,7 +99,6 @@ def test_a_list_that_shows_not_all_that_it_found_says_so(feed: Feed) -> None:
 
 
 def test_a_silent_api_gives_a_banner_and_no_trace(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dashboard import service
 
     monkeypatch.setenv("STAPO_API_URL", f"http://127.0.0.1:{find_free_port()}")
     service.disconnect()
@@ -331,6 +331,22 @@ def test_runs_are_compared_as_the_address_says(feed: Feed) -> None:
     assert list(figures["Step"]) == ["4 / 40", "6 / 40"]
     assert "config.algorithm.kind" in list(differing["Setting"])
     assert len(app.get("echarts_chart")) == 6
+
+
+def test_the_address_of_a_comparison_names_runs_by_id_however_old_and_says_which_is_not_there(
+    feed: Feed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = feed.begin("old-one"), feed.begin("new-one")
+    monkeypatch.setattr(service, "find_jobs", lambda **_: ([feed.client.get_job(new.id)], True))
+    app = AppTest.from_file(str(DASHBOARD), default_timeout=20)
+    app.query_params["runs"] = [old.id, new.id, "ftjob-nowhere"]
+
+    app.switch_page(str(Path("views") / "compare.py")).run()
+
+    assert not app.exception
+    assert list(app.dataframe[0].value["Run"]) == [f"old-one · {old.id[-6:]}", f"new-one · {new.id[-6:]}"]
+    assert "ftjob-nowhere" in texts(app).replace("\\", "")
+    assert app.query_params["runs"] == [old.id, new.id]
 
 
 def test_the_end_of_the_trainers_log_is_shown_as_it_was_printed(feed: Feed) -> None:

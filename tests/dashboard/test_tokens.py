@@ -239,3 +239,14 @@ def test_a_strip_of_8000_tokens_is_built_without_a_pause(page: Page, dashboard_u
     expect(view).to_have_attribute("data-num-masked", "160")
     # Some 80 ms, as `python -m benchmarks dashboard` measures; the bound leaves room for a machine at work.
     assert float(view.get_attribute("data-built-ms") or "inf") < 2000
+
+
+def test_which_list_is_open_is_in_the_address(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = begin(feed, "listed-in-address")
+    page.goto(f"{dashboard_url}/tokens?run={run.id}")
+    page.get_by_role("tab", name="Responses").click()
+    expect(page).to_have_url(re.compile(r"list=Responses"))
+
+    page.reload()
+
+    expect(page.get_by_role("tab", name="Responses")).to_have_attribute("aria-selected", "true")
