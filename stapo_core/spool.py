@@ -18,7 +18,7 @@ class Spool:
 
     def __init__(self, path: Path) -> None:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        _cut_torn_tail(self._descriptor)
+        os.ftruncate(self._descriptor, _end_of_lines(self._descriptor))
 
     def emit(self, kind: type[Event], **fields: Any) -> None:
         """Writes one event, stamped with the time, in a single write, whole or (OSError) not at all."""
@@ -41,14 +41,25 @@ def is_storage_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _STORAGE_FULL
 
 
-def _cut_torn_tail(descriptor: int, *, block: int = 65536) -> None:
-    """Truncates after the last newline, looking for it from the end."""
+def count_whole_bytes(path: Path) -> int:
+    """Where the last whole line of a spool ends; 0 where there is none."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        return _end_of_lines(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _end_of_lines(descriptor: int, *, block: int = 65536) -> int:
+    """The place after the last newline, looked for from the end."""
     end = os.lseek(descriptor, 0, os.SEEK_END)
     while end > 0:
         start = max(0, end - block)
         newline = os.pread(descriptor, end - start, start).rfind(b"\n")
         if newline >= 0:
-            end = start + newline + 1
-            break
+            return start + newline + 1
         end = start
-    os.ftruncate(descriptor, end)
+    return 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from api.store.events import add_event, move
 from api.store.tables import Job
 from stapo_core import events
 from stapo_core.failpoints import failpoint
-from stapo_core.spool import is_storage_full
+from stapo_core.spool import count_whole_bytes, is_storage_full
 
 BATCH_LINES = 500
 CHUNK = 2**20
@@ -56,6 +57,13 @@ class Recorder:
         """Why the trainer gave up, once it has said so."""
         self.halt: events.Halted | None = None
         """Why the trainer cannot go on before somebody acts, once it has said so."""
+
+    def rewind(self) -> None:
+        """Before the trainer begins: goes back where a crash has left the disk with less than was shipped."""
+        whole = count_whole_bytes(self._attempt.run_dir / "events.jsonl")
+        with self._database.transaction() as session:
+            job = leases.hold(session, self._attempt.job_id, self._attempt.fence)
+            job.spool_offset = min(job.spool_offset, whole)
 
     def ship(self) -> None:
         """Writes whatever is new in the spool. Raises Fenced when another attempt has been let in, and Outage."""
@@ -115,11 +123,16 @@ class Recorder:
                 self.halt = event
 
     def _read_lines(self, offset: int) -> Sequence[bytes]:
-        """Whole lines behind `offset`; a line that is still being written has no newline yet and waits."""
+        """Whole lines behind `offset`, on the disk before any row tells of them.
+
+        A line that is still being written has no newline yet and waits.
+        """
         try:
             with (self._attempt.run_dir / "events.jsonl").open("rb") as spool:
                 spool.seek(offset)
                 read = spool.read(CHUNK)
+                if read:
+                    os.fdatasync(spool.fileno())
         except FileNotFoundError:
             return []
         return [line for line in read.splitlines(keepends=True) if line.endswith(b"\n")][:BATCH_LINES]

@@ -77,6 +77,7 @@ class Runner:
         recorder = Recorder(self.database, attempt)
         try:
             failpoint("claimed")
+            recorder.rewind()
             with self._devices.lend() as device:
                 trainer = start_trainer(attempt.run_dir, self._run_config(job), fence=job.fence, environment=device)
                 try:

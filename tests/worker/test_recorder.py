@@ -20,7 +20,7 @@ from api.store.events import list_events
 from api.store.metrics import MetricsFilter
 from api.store.rollouts import RolloutFilter
 from stapo_core import events
-from stapo_core.spool import is_storage_full
+from stapo_core.spool import Spool, is_storage_full
 from tests.worker.conftest import AddJob, ReadJob
 from worker.recorder import Attempt, Recorder
 
@@ -67,7 +67,7 @@ class Run:
     def metrics(self) -> list[tuple[str, int, int]]:
         with self.database.transaction() as session:
             job = jobs.get_job(session, "t", self.job_id)
-            rows = metrics.read_metrics(session, job, MetricsFilter(), max_points=None)
+            rows = metrics.read_points(session, job, MetricsFilter(), max_points=None).data
             return [(row.kind, row.step, row.fence) for row in rows]
 
     def told(self) -> list[tuple[str, str]]:
@@ -182,6 +182,47 @@ def test_a_new_attempt_takes_back_what_lies_above_its_checkpoint(run: Run, read_
     assert run.metrics() == [("train", 1, 1), ("train", 2, 1), ("train", 3, 2), ("train", 4, 2)]
     assert read_job(run.job_id).trained_tokens == 400
     assert any("2 step(s)" in message for _, message in run.told())
+
+
+def test_what_is_shipped_is_on_the_disk_before_its_rows_are(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[tuple[int, list[Any]]] = []
+    sync = os.fdatasync
+
+    def watch(descriptor: int) -> None:
+        sync(descriptor)
+        synced.append((os.fstat(descriptor).st_size, run.metrics()))
+
+    monkeypatch.setattr(os, "fdatasync", watch)
+    run.say(started(), step(1))
+    run.recorder.ship()
+    assert synced == [(run.spool.stat().st_size, [])]
+
+
+@pytest.mark.parametrize("torn", ["", '{"type": "st'])
+def test_an_attempt_goes_back_to_where_the_disk_has_forgotten_what_was_shipped(run: Run, torn: str) -> None:
+    run.say(started())
+    kept = run.spool.read_text()
+    run.say(step(1), step(2))
+    run.recorder.ship()
+    with run.database.transaction() as session:
+        leases.release_job(session, leases.hold(session, run.job_id, 1), "the machine crashed")
+    run.spool.write_text(kept + torn)
+    run.claim()
+    run.recorder.rewind()
+    Spool(run.spool).close()  # as the trainer does
+    run.say(started(), step(1))
+    run.recorder.ship()
+    assert run.metrics() == [("train", 1, 2)]
+    assert [kind for kind, _ in run.told() if kind == "warning"] == []
+
+
+def test_a_rewind_moves_nothing_where_all_is_there(run: Run, read_job: ReadJob) -> None:
+    run.say(started(), step(1))
+    run.recorder.ship()
+    before = read_job(run.job_id).spool_offset
+    run.say(step(2))
+    run.recorder.rewind()
+    assert read_job(run.job_id).spool_offset == before > 0
 
 
 def test_a_ghost_writes_nothing(run: Run) -> None:
