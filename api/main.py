@@ -26,6 +26,7 @@ from api.rates import Rates
 from api.relay import Relay
 from api.routes import ALL_ROUTES
 from api.settings import Settings, get_settings
+from api.spooling import spooling_to
 from api.store.database import Database
 from api.streams import Streams
 
@@ -76,7 +77,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     dispatcher.start()
     running = [asyncio.create_task(each.run()) for each in (streams, relay)]
     settle()
-    yield
+    with spooling_to(settings.files_dir):
+        yield
     for each in running:
         while not each.done():  # a cancellation that meets a library's own timeout may be lost in it
             each.cancel()

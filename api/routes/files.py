@@ -29,12 +29,15 @@ from api.deps import (
 from api.errors import TooLarge, Unprocessable
 from api.pace import slow
 from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
+from api.settings import Settings
 from api.store import files, usage
+from api.store.database import Database
 from api.store.idempotency import Once
 from api.store.ids import FILE, new_id
 from api.store.tables import File
 from api.validation import Checks
 from stapo_core.data import DataErrors, check_rows
+from stapo_core.folders import sync
 
 router = APIRouter(prefix="/v1/files", tags=["Files"], route_class=KeyFirst)
 CHUNK = 2**20
@@ -75,18 +78,7 @@ def create_file(
             sha256=sha256,
         )
         once = Once.of(caller.tenant, idempotency_key, f"POST /v1/files {row.filename} {purpose} {sha256}")
-        with database.transaction() as session:
-            stored = once.find_answer(session)
-            if stored is not None:
-                return FileObject.model_validate(stored)
-            usage.check_stored_bytes(session, caller.tenant, num_bytes, most=settings.max_stored_bytes)
-            session.add(row)
-            session.flush()
-            session.refresh(row)
-            answer = FileObject.of(row)
-            once.keep_answer(session, HTTPStatus.OK, answer.model_dump(mode="json"))
-            staging.rename(files.file_path(settings.files_dir, row.id))
-        return answer
+        return _keep(row, staging, once, database, settings)
     finally:
         staging.unlink(missing_ok=True)
 
@@ -122,7 +114,7 @@ def retrieve_file_content(
     with database.transaction() as session:
         row = files.get_file(session, caller.tenant, file_id)
     return FileResponse(
-        files.file_path(settings.files_dir, row.id),
+        files.find_bytes(settings.files_dir, row),
         media_type="application/jsonl",
         filename=row.filename,
         headers={"ETag": f'"{row.sha256}"'},
@@ -161,7 +153,7 @@ def validate_file(
         counter=load_counter(planning.find_model(settings.models_dir, model)) if model else None,
         max_prompt_tokens=max_prompt_tokens,
     )
-    path = files.file_path(settings.files_dir, row.id)
+    path = files.find_bytes(settings.files_dir, row)
     return validation.validate_file(path, row.id, checks, scratch=settings.files_dir)
 
 
@@ -186,3 +178,29 @@ def _copy(source: BinaryIO, target: BinaryIO, max_bytes: int) -> tuple[int, str]
     target.flush()
     os.fsync(target.fileno())
     return size, digest.hexdigest()
+
+
+def _keep(row: File, staging: Path, once: Once, database: Database, settings: Settings) -> FileObject:
+    """Puts the bytes in their place and then commits the row, so that there is no row without its bytes."""
+    place = files.file_path(settings.files_dir, row.id)
+    try:
+        with database.transaction() as session:
+            stored = once.find_answer(session)
+            if stored is not None:
+                return FileObject.model_validate(stored)
+            usage.check_stored_bytes(session, row.tenant, row.bytes, most=settings.max_stored_bytes)
+            session.add(row)
+            session.flush()
+            session.refresh(row)
+            answer = FileObject.of(row)
+            once.keep_answer(session, HTTPStatus.OK, answer.model_dump(mode="json"))
+            staging.rename(place)
+            sync(settings.files_dir)
+        return answer
+    except BaseException:
+        if place.exists():
+            with database.transaction() as session:  # a commit whose answer was lost on the way may have held
+                is_known = files.is_file_known(session, row.id)
+            if not is_known:
+                place.unlink()
+        raise

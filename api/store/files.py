@@ -20,6 +20,11 @@ def get_file(session: Session, tenant: str, file_id: str, *, param: str | None =
     return file
 
 
+def is_file_known(session: Session, file_id: str) -> bool:
+    """Whether there is such a row, whoever's it is."""
+    return session.scalar(select(File.id).where(File.id == file_id)) is not None
+
+
 def hold_file(session: Session, tenant: str, file_id: str, *, param: str) -> None:
     """Keeps a file from being deleted until the transaction ends. Raises NotFound when the tenant has no such file."""
     held = select(File.id).where(File.tenant == tenant, File.id == file_id).with_for_update(read=True, key_share=True)
@@ -49,6 +54,14 @@ def delete_file(session: Session, tenant: str, file_id: str) -> File:
 def file_path(files_dir: Path, file_id: str) -> Path:
     """Where the bytes of a file lie; `file_id` must come from a row."""
     return files_dir / file_id
+
+
+def find_bytes(files_dir: Path, file: File) -> Path:
+    """Where the bytes of a file lie. Raises NotFound when they have gone since its row was read."""
+    path = file_path(files_dir, file.id)
+    if not path.is_file():
+        raise NotFound(f"{file.filename} has just been deleted.", code="file_not_found")
+    return path
 
 
 def _missing(file_id: str, param: str | None) -> NotFound:
