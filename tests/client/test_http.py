@@ -160,9 +160,9 @@ def test_an_answer_that_is_no_json_is_still_a_sentence() -> None:
 
 def test_nobody_there_names_the_address(free_port: int) -> None:
     address = f"127.0.0.1:{free_port}"
-    with Client(f"http://{address}", "k") as client, pytest.raises(ApiUnreachable, match=address) as nobody:
+    with Client(f"http://{address}", "k") as client, pytest.raises(ApiUnreachable, match=address) as away:
         client.ready()
-    assert not nobody.value.is_connected
+    assert not away.value.is_connected
 
 
 def test_a_service_that_is_not_ready_says_what_is_missing() -> None:
@@ -275,9 +275,9 @@ def test_a_model_that_is_not_there_is_refused_before_the_stream_begins() -> None
 def test_a_streamed_answer_that_breaks_off_is_never_taken_for_a_whole_one(cut_after: int | None) -> None:
     told = stream(piece("12"), piece("3"))
     broken = Answer(body=told.body, headers=told.headers, cut_after=cut_after)
-    with serve(in_turn(broken)) as service, Client(service.url, "k") as client, pytest.raises(ApiUnreachable) as broken:
+    with serve(in_turn(broken)) as service, Client(service.url, "k") as client, pytest.raises(ApiUnreachable) as left:
         list(client.stream_completion({}))
-    assert broken.value.is_connected
+    assert left.value.is_connected
     assert len(service.asked) == 1
 
 

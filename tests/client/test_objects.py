@@ -15,8 +15,9 @@ from client.generate import DOCUMENT, OBJECTS, annotation, answer_of, render
 from client.http import Client
 
 AGAIN = "the wire has changed: run `python -m client.generate`"
-NO_ANSWER = {"close", "download_checkpoint", "stream_metrics", "stream_events", "stream_log", "stream_completion"}
-"""What gives back no answer of the service but a folder, a stream or nothing."""
+STREAMS = {"stream_metrics", "stream_events", "stream_log", "stream_completion"}
+NO_ANSWER = {"close", "download_checkpoint", "all_files", "all_checkpoints", *STREAMS}
+"""What gives back no answer of the service but a folder, a stream, the items of many pages or nothing."""
 
 
 class Asked(Exception):
