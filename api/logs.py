@@ -12,20 +12,21 @@ from pathlib import Path
 import orjson
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
+from api.streams import KEEPALIVE_S, RETRY_MS
+
 LOG_NAME = "trainer.log"
 CHUNK = 64 * 1024
-RETRY_MS = 1000
-KEEPALIVE_S = 15.0
 
 
 @dataclass(frozen=True)
 class LogPart:
-    """A stretch of whole lines, where it begins, where the next one does, and how long the log is."""
+    """A stretch of the log, where it begins, where the next one does, how long the log is, and if more can be read."""
 
     text: str
     offset: int
     next_offset: int
     num_bytes: int
+    has_more: bool
 
 
 def log_path(runs_dir: Path, job_id: str) -> Path:
@@ -33,8 +34,11 @@ def log_path(runs_dir: Path, job_id: str) -> Path:
     return runs_dir / job_id / LOG_NAME
 
 
-def read_log(path: Path, offset: int, *, max_bytes: int = CHUNK) -> LogPart:
-    """Whole lines from `offset` on; a negative offset counts from the end. A log that is not there is empty."""
+def read_log(path: Path, offset: int, *, max_bytes: int = CHUNK, is_over: bool) -> LogPart:
+    """Whole lines from `offset` on; a negative offset counts from the end. A log that is not there is empty.
+
+    Nobody goes on writing a log that `is_over`: its last line is told without its end, as a killed trainer left it.
+    """
     try:
         with path.open("rb") as log:
             num_bytes = os.fstat(log.fileno()).st_size
@@ -45,10 +49,12 @@ def read_log(path: Path, offset: int, *, max_bytes: int = CHUNK) -> LogPart:
                 skipped = read.find(b"\n") + 1
                 start, read = start + skipped, read[skipped:]
     except FileNotFoundError:
-        return LogPart("", 0, 0, 0)
+        return LogPart("", 0, 0, 0, has_more=False)
+    has_more = start + len(read) < num_bytes
     whole = read.rfind(b"\n") + 1
-    kept = read[:whole] if whole else read if len(read) == max_bytes else b""
-    return LogPart(kept.decode(errors="replace"), start, start + len(kept), num_bytes)
+    is_last = is_over and not has_more
+    kept = read if is_last or (not whole and len(read) == max_bytes) else read[:whole]
+    return LogPart(kept.decode(errors="replace"), start, start + len(kept), num_bytes, has_more)
 
 
 async def follow_log(
@@ -65,7 +71,7 @@ async def _follow(path: Path, offset: int, *, poll_s: float, has_ended: Callable
     idle_s = 0.0
     while True:
         is_over = has_ended()  # asked first, so that what was written before is still sent
-        part = await asyncio.to_thread(read_log, path, offset)
+        part = await asyncio.to_thread(read_log, path, offset, is_over=is_over)
         if part.next_offset > offset:
             offset, idle_s = part.next_offset, 0.0
             data = orjson.dumps({"text": part.text, "offset": part.offset}).decode()

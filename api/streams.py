@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import orjson
 import structlog
+from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 from api.errors import TooManyRequests
@@ -190,6 +191,12 @@ class Streams:
                     self._untold.add(job.id)
                     _LOG.exception("job_cannot_be_told", job=job.id)
         return news
+
+
+def respond(events: AsyncIterator[bytes]) -> StreamingResponse:
+    """Server-sent events as an answer that nothing on the way keeps or holds back."""
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 def progress_of(job: Job) -> JobProgress:

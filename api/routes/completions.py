@@ -9,7 +9,6 @@ from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request
-from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from api import asking
@@ -20,6 +19,7 @@ from api.routes.answers import ChatWording, CompletionWording, Wording
 from api.schemas import AskOptions, ChatCompletionCreate, ChatCompletionObject, CompletionCreate, CompletionObject
 from api.schemas.completions import DEFAULT_TOKENS
 from api.store.completions import new_completion_id
+from api.streams import respond
 
 router = APIRouter(prefix="/v1", tags=["Sample"])
 OPEN_S = 2.0
@@ -101,10 +101,7 @@ async def _answer(options: AskOptions, ask: Ask, wording: Wording, request: Requ
         await news.aclose()
         raise
     wants_usage = options.stream_options is not None and options.stream_options.include_usage
-    body = _told(first, news, wording, wants_usage=wants_usage)
-    return StreamingResponse(
-        body, media_type="text/event-stream", headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    )
+    return respond(_told(first, news, wording, wants_usage=wants_usage))
 
 
 async def _whole(news: AsyncIterator[News], wording: Wording, request: Request) -> Any:

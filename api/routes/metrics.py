@@ -17,9 +17,11 @@ from api.store.database import Database
 from api.store.keys import Caller
 from api.store.metrics import Kind, MetricsFilter
 from api.store.tables import Job, JobEvent, StepMetrics
-from api.streams import Streams
+from api.streams import Streams, respond
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["Watch"])
+MAX_POINTS = 10_000
+"""So many are given to who names no number: a run of a million steps fits into no answer."""
 Seq = Annotated[int, Query(ge=0, description="Only what follows this place in the job's sequence.")]
 LastEventId = Annotated[int | None, Header(ge=0, description="Sent by a browser that reconnects; wins over `after`.")]
 STREAM: dict[int | str, dict[str, Any]] = {
@@ -38,9 +40,12 @@ def list_job_metrics(
     kind: Annotated[Kind | None, Query(description="Training steps or evaluations; both when omitted.")] = None,
     from_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and later ones.")] = None,
     to_step: Annotated[int | None, Query(ge=0, lt=2**31, description="Only this step and earlier ones.")] = None,
-    max_points: Annotated[int | None, Query(ge=2, le=100_000, description="Thin to about so many points.")] = None,
+    max_points: Annotated[int, Query(ge=2, le=100_000, description="Thin to about so many points.")] = MAX_POINTS,
 ) -> Response:
-    """Points by step; thinning keeps every key's extremes, so a spike of one step survives."""
+    """Points by step; thinning keeps every key's extremes, so a spike of one step survives.
+
+    `num_points` says how many there were; the table `metrics.csv` has them all, however long the run.
+    """
     admit(viewer, job_id)
     wanted_keys = {key for key in keys.split(",") if key} if keys else None
     wanted = MetricsFilter(kind=kind, keys=wanted_keys, from_step=from_step, to_step=to_step)
@@ -104,8 +109,7 @@ def _stream(
         return Response(status_code=HTTPStatus.NO_CONTENT)
     streams.check_room(job.tenant)
     body: AsyncIterator[bytes] = streams.follow(job, after=after, of=of)
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+    return respond(body)
 
 
 def _is_more(database: Database, job: Job, after: int, of: type[StepMetrics] | type[JobEvent]) -> bool:

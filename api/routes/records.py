@@ -10,11 +10,12 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.deps import DatabaseDep, SettingsDep, StreamsDep, ViewerDep, admit
-from api.lifecycle import TERMINAL, JobState
+from api.lifecycle import LEASED, TERMINAL, JobState
 from api.logs import CHUNK, follow_log, log_path, read_log
 from api.routes.metrics import STREAM, LastEventId
 from api.schemas import LogText, Manifest, job_manifest
 from api.store import artifacts, events, files, jobs
+from api.streams import respond
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["Results"])
 Offset = Annotated[int, Query(ge=-(2**40), lt=2**40, description="The byte to begin at; negative from the end.")]
@@ -45,12 +46,15 @@ def read_job_log(
     offset: Offset = 0,
     max_bytes: Annotated[int, Query(ge=1024, le=2**20, description="Most bytes of an answer.")] = CHUNK,
 ) -> LogText:
-    """Whole lines of what the trainer printed, all attempts one after another; it stays when the worker is gone."""
+    """Whole lines of what the trainer printed, all attempts one after another; it stays when the worker is gone.
+
+    While no worker holds the job, the last line is told as it was left.
+    """
     admit(viewer, job_id)
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
-    part = read_log(log_path(settings.runs_dir, job.id), offset, max_bytes=max_bytes)
-    return LogText(**vars(part), has_more=part.next_offset < part.num_bytes)
+    is_over = JobState(job.state) not in LEASED
+    return LogText(**vars(read_log(log_path(settings.runs_dir, job.id), offset, max_bytes=max_bytes, is_over=is_over)))
 
 
 @router.get(
@@ -75,9 +79,8 @@ def stream_job_log(
         job = jobs.get_job(session, viewer.tenant, job_id)
     path = log_path(settings.runs_dir, job.id)
     start = after if last_event_id is None else last_event_id
-    if JobState(job.state) in TERMINAL and read_log(path, start).next_offset <= start:
+    if JobState(job.state) in TERMINAL and read_log(path, start, is_over=True).next_offset <= start:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     streams.check_room(job.tenant)
     body = follow_log(path, start, poll_s=settings.stream_poll_s, watching=streams.watch_end(job))
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(body, media_type="text/event-stream", headers=headers)
+    return respond(body)

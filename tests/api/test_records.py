@@ -6,6 +6,7 @@ import io
 import json
 import math
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,9 +89,40 @@ def test_a_line_that_is_still_being_written_waits(service: Service, log: tuple[s
     path = service.settings.runs_dir / log[0] / "trainer.log"
     size = path.stat().st_size
     path.open("a").write("half")
-    assert read_log(path, size).text == ""
+    assert read_log(path, size, is_over=False).text == ""
     path.open("a").write(" and whole\n")
-    assert read_log(path, size).text == "half and whole\n"
+    assert read_log(path, size, is_over=False).text == "half and whole\n"
+
+
+def test_the_last_words_of_a_trainer_are_told_without_their_end(
+    service: Service, server: str, log: tuple[str, list[str]]
+) -> None:
+    job_id, lines = log
+    path = service.settings.runs_dir / job_id / "trainer.log"
+    size = path.stat().st_size
+    path.open("a").write("Killed wh")
+    with service.database.transaction() as session:
+        assert leases.claim_job(session, worker="w", lease_s=60.0) is not None
+    held = service.client.get(f"{JOBS}/{job_id}/logs", params={"offset": size}).json()
+    assert (held["text"], held["next_offset"], held["has_more"]) == ("", size, False)
+
+    with service.database.transaction() as session:
+        jobs.get_job(session, "ours", job_id).state = JobState.FAILED
+    last = service.client.get(f"{JOBS}/{job_id}/logs", params={"offset": size}).json()
+    assert (last["text"], last["next_offset"], last["has_more"]) == ("Killed wh", size + 9, False)
+    told = read_stream(f"{server}{JOBS}/{job_id}/logs/stream", headers_of(service))
+    assert "".join(data["text"] for name, _, data in told if name == "log") == "".join(lines) + "Killed wh"
+    assert service.client.get(f"{JOBS}/{job_id}/logs/stream", params={"after": told[-2][1]}).status_code == 204
+
+
+@pytest.mark.parametrize("is_over", [False, True])
+def test_a_line_that_is_longer_than_a_part_is_read_in_parts(tmp_path: Path, is_over: bool) -> None:
+    path = tmp_path / "trainer.log"
+    path.write_text("a\n" + "b" * 25 + "\n")
+    read, part = "", read_log(path, 0, max_bytes=10, is_over=is_over)
+    while part.has_more:
+        read, part = read + part.text, read_log(path, part.next_offset, max_bytes=10, is_over=is_over)
+    assert read + part.text == path.read_text()
 
 
 def test_a_log_is_followed_to_its_end_and_then_there_is_nothing(
