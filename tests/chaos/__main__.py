@@ -21,6 +21,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from api.settings import Settings
 from client.servers import start_postgres
 from tests.chaos import claims, crashes, interruptions, scenes, supervisor, times
 from tests.chaos.controls import GUARDS, try_with_and_without
@@ -70,6 +71,14 @@ def outages(options: argparse.Namespace) -> list[str]:
             scenes.lose_the_database(site, away_s=4.5, how="frozen"),
         ]
     return [breach for scene in found for breach in _tell(scene)]
+
+
+def poison(_: argparse.Namespace) -> list[str]:
+    """A job that crashes in each attempt, at the product's own number of them."""
+    settings = {name: value for name, value in QUICK.items() if name != "MAX_ATTEMPTS"}
+    most: int = Settings.model_fields["max_attempts"].default
+    with running_site(Shape(num_workers=1, settings=settings)) as site:
+        return _tell(scenes.poison(site, max_attempts=most))
 
 
 def race(options: argparse.Namespace) -> list[str]:
@@ -132,21 +141,21 @@ def gate(options: argparse.Namespace) -> list[str]:
     """What a change must pass, in some minutes: the storm beside all that mostly waits."""
     options.jobs, options.per_change, options.away_s = 500, 40, 4.0
     with _aside("storm", "--faults", "205", "--minutes", "10", "--seed", str(options.seed)) as wait:
-        return _all([controls, disk, outages, race, states], options) + wait()
+        return _all([controls, disk, poison, outages, race, states], options) + wait()
 
 
 def release(options: argparse.Namespace) -> list[str]:
     """The figures of a release: the storm as in the gate, and what measures times alone."""
     options.away_s, options.small_disk = 600.0, os.geteuid() == 0
     with _aside("storm", "--faults", "1000", "--per-phase", "25", "--seed", str(options.seed)) as wait:
-        breaches = _all([resume, supervisors, outages, controls, disk, states], options) + wait()
+        breaches = _all([resume, supervisors, outages, controls, disk, poison, states], options) + wait()
     return breaches + _all([recovery, race], options)
 
 
 Command = Callable[[argparse.Namespace], list[str]]
 COMMANDS: dict[str, Command] = {
     each.__name__: each
-    for each in (storm, controls, disk, outages, race, states, recovery, resume, supervisors, gate, release)
+    for each in (storm, controls, disk, outages, poison, race, states, recovery, resume, supervisors, gate, release)
 }
 
 

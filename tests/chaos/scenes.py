@@ -25,7 +25,7 @@ from stapo_core.spool import is_storage_full
 from tests.chaos import verdict
 from tests.chaos.faults import Fault, Hand
 from tests.chaos.site import Site
-from tests.chaos.trainer import SLOW_SEED, SLOW_STEP_S
+from tests.chaos.trainer import POISON_SEED, POISONED_STEP, SLOW_SEED, SLOW_STEP_S
 
 PATIENCE_S = 120.0
 
@@ -101,7 +101,7 @@ def fill_the_disk(site: Site) -> Scene:
         resource.prlimit(pid, resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         _expect_pause(site, scene, job_id, point)
         _expect_the_rest(site, scene, job_id, point)
-    scene.breaches += verdict.breaches(site, [], [], [])
+    scene.breaches += verdict.breaches(site)
     return scene
 
 
@@ -121,7 +121,7 @@ def fill_a_small_disk(site: Site, sizes: list[int]) -> Scene:
             _expect_pause(site, scene, job_id, point)
             filler.unlink()
             _expect_the_rest(site, scene, job_id, point)
-        scene.breaches += verdict.breaches(site, [], [], [])
+        scene.breaches += verdict.breaches(site)
     finally:
         subprocess.run(["umount", "--lazy", str(runs)], check=True)
     return scene
@@ -180,6 +180,28 @@ def _expect_the_rest(site: Site, scene: Scene, job_id: str, point: str) -> None:
         scene.breaches.append(f"{point}: resumed, and it is {site.jobs()[job_id].state}")
 
 
+# --- a job that cannot be done -------------------------------------------------------------------------------------
+
+
+def poison(site: Site, *, max_attempts: int) -> Scene:
+    """Each attempt crashes in the same step, behind a checkpoint: the job fails, with the last error."""
+    job_id = site.create_job(num_steps=NUM_STEPS, seed=POISON_SEED)
+    wait_for(site, "the end of a job whose trainer always crashes", have_ended)
+    with site.database.transaction() as session:
+        job = session.get_one(Job, job_id)
+        found = [f"{job_id}: {breach}" for breach in verdict.breaches_of(session, site, job)]
+    error = job.error or {"code": None, "message": None, "evidence": []}
+    line = f"a step that always crashes: {job.state} after {job.fence} attempts: {error['code']}: {error['message']}"
+    scene = Scene([line], [breach for breach in found if "failed: " not in breach])
+    last_words = f"step {POISONED_STEP} is poison"
+    is_told = error["code"] == "trainer_crashed" and last_words in "\n".join(error["evidence"])
+    if job.state != JobState.FAILED or not is_told:
+        scene.breaches.append(f"{line}, where the trainer said '{last_words}': {error['evidence']}")
+    if job.fence != 1 + max_attempts:  # the first one brought a checkpoint
+        scene.breaches.append(f"{job.fence} attempts, where {max_attempts} without progress are the most")
+    return scene
+
+
 # --- servers that are away ------------------------------------------------------------------------------------------
 
 
@@ -196,7 +218,7 @@ def lose_the_broker(site: Site, *, num_jobs: int) -> Scene:
     ended = sum(job.state == JobState.SUCCEEDED for job_id, job in site.jobs().items() if job_id in ids)
     broker.is_held_down = False
     line = f"the broker gone for good during {num_jobs} jobs: {ended} of {num_jobs} finished"
-    return Scene([line], verdict.breaches(site, ids, [], []))
+    return Scene([line], verdict.breaches(site, ids))
 
 
 def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
@@ -218,7 +240,7 @@ def lose_the_database(site: Site, *, away_s: float, how: str) -> Scene:
     process.is_held_down = False
     wait_until(site, have_ended, patience_s=away_s + PATIENCE_S)
     after = site.jobs()[job_id]
-    scene = Scene(breaches=verdict.breaches(site, [job_id], [], []))
+    scene = Scene(breaches=verdict.breaches(site, [job_id]))
     if after.fence != before.fence or not is_same_trainer or grown == 0:
         scene.breaches.append(f"attempt {before.fence} became {after.fence}; the spool grew by {grown} bytes meanwhile")
     scene.lines.append(

@@ -75,6 +75,7 @@ class Storm:
         self._accepted: list[str] = []
         self._asked: list[str] = []  # to be cancelled, by a call whose answer may have been lost
         self._cancelled: list[str] = []
+        self._paused: list[str] = []
         self._states: dict[str, JobState] = {}
         self._struck_at = self._nudged_at = self._bereft_at = 0.0
 
@@ -90,7 +91,7 @@ class Storm:
             on_progress(self.report.num_faults, self.report.planned.total())
         self._clear_the_sky()
         self._settle()
-        self.report.breaches = verdict.breaches(self.site, self._accepted, self._asked, self._cancelled)
+        self.report.breaches = verdict.breaches(self.site, self._accepted, self._asked, self._cancelled, self._paused)
         jobs = self.site.jobs().values()
         self.report.ends = Counter(job.state for job in jobs)
         self.report.num_attempts, self.report.num_steps = sum(j.fence for j in jobs), sum(j.step for j in jobs)
@@ -156,7 +157,9 @@ class Storm:
             if self._ask(lambda: self.site.client.cancel_job(victim)):
                 self._cancelled.append(victim)
         if "pausing" in self._armed:
-            self._ask(lambda: self.site.client.pause_job(self.source.choice(running)))
+            other = self.source.choice(running)
+            if self._ask(lambda: self.site.client.pause_job(other)):
+                self._paused.append(other)
         wanted = {"draining", "reaping"} & self._armed.keys()
         if wanted and self._nudged_at - self._bereft_at > AWAY_S * self.hand.lease_s:  # somebody must be left to reap
             self._bereft_at = self._nudged_at

@@ -26,6 +26,7 @@ from tests.client.processes import wait_until_gone
 from tests.conftest import find_free_port
 
 NUM_STEPS = 400
+ENDED = ("succeeded", "failed", "cancelled")
 GONE_S = 20.0
 PATIENCE_S = 180.0
 
@@ -43,7 +44,9 @@ def kill_supervisors(*, rounds: int, seed: int, on_progress: Callable[[int], Non
         job_id = _submit(platform)
         for number in range(rounds):
             step = _read(platform, job_id, lambda client: client.get_job(job_id))["step"]
-            _wait_for_step(platform, job_id, step + 1)
+            if _wait_for_step(platform, job_id, step + 1)["status"] in ENDED:
+                breaches.append(f"the job had ended when {number} supervisors were killed")
+                break
             time.sleep(source.random())
             assert platform.process is not None
             os.kill(platform.process.pid, signal.SIGKILL)
@@ -53,7 +56,7 @@ def kill_supervisors(*, rounds: int, seed: int, on_progress: Callable[[int], Non
             platform = _start(home)
             on_progress(number + 1)
         try:
-            breaches += _look(platform, job_id)
+            breaches += _look(platform, job_id, rounds)
         finally:
             platform.stop()
     return breaches
@@ -85,18 +88,20 @@ def _wait_for_step(platform: RunningPlatform, job_id: str, step: int) -> dict[st
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         job: dict[str, Any] = _read(platform, job_id, lambda client: client.get_job(job_id))
-        if job["step"] >= step or job["status"] in ("succeeded", "failed"):
+        if job["step"] >= step or job["status"] in ENDED:
             return job
         time.sleep(0.05)
     raise RuntimeError(f"still at step {job['step']}, {job['state']}")
 
 
-def _look(platform: RunningPlatform, job_id: str) -> list[str]:
-    """The job, and its steps."""
+def _look(platform: RunningPlatform, job_id: str, rounds: int) -> list[str]:
+    """The job, its attempts and its steps."""
     job = _wait_for_step(platform, job_id, NUM_STEPS + 1)
     points = _read(platform, job_id, lambda client: client.get_metrics(job_id, kind="train"))["data"]
     steps = [point["step"] for point in points]
     breaches = [] if job["status"] == "succeeded" else [f"the job is {job['status']}: {job['error']}"]
+    if job["attempt"] <= rounds:
+        breaches.append(f"{rounds} supervisors were killed and only {job['attempt'] - 1} attempts with them")
     if sorted(steps) != list(range(1, NUM_STEPS + 1)):
         breaches.append(f"{len(steps)} steps are in the record, {len(set(steps))} different ones of {NUM_STEPS}")
     return breaches

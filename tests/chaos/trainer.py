@@ -44,6 +44,8 @@ STEP_S = 0.03
 SLOW_STEP_S = 0.3
 SLOW_SEED = 17  # a job of this seed takes its time for a step
 DEAF_SEED = 13  # a job of this seed has a trainer that ignores SIGTERM
+POISON_SEED = 19  # a job of this seed has a trainer that crashes in POISONED_STEP, in each attempt
+POISONED_STEP = 5
 WIDTH = 13  # hexadecimal digits that a float holds exactly
 
 
@@ -135,6 +137,8 @@ def run(run_dir: Path, spool: Spool, should_stop: Callable[[], bool]) -> int:
         time.sleep(step_s / 2)
         failpoint("updating")
         value = follow(value, prompts, salt)
+        if config.seed == POISON_SEED and step + 1 == POISONED_STEP:
+            raise RuntimeError(f"step {POISONED_STEP} is poison")
         failpoint("updated")
         step += 1
         metrics = {"chain/value": value, "chain/salt": salt, "tokens/trained": 2.0, "speed/step_s": step_s}

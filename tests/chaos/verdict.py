@@ -19,8 +19,14 @@ from tests.chaos.trainer import follow, prompts_of
 NUM_PROMPTS = 2
 
 
-def breaches(site: Site, accepted: Sequence[str], asked: Sequence[str], cancelled: Sequence[str]) -> list[str]:
-    """Every promise that was broken. `asked` were to be cancelled, and of `cancelled` the service said so."""
+def breaches(
+    site: Site,
+    accepted: Sequence[str] = (),
+    asked: Sequence[str] = (),
+    cancelled: Sequence[str] = (),
+    paused: Sequence[str] = (),
+) -> list[str]:
+    """Every promise that was broken. `asked` were to be cancelled; of `cancelled` and `paused` the service said so."""
     found = audit.ghost_writes(site.database)
     with site.database.transaction() as session:
         jobs = list(session.scalars(select(Job).order_by(Job.number)))
@@ -31,6 +37,8 @@ def breaches(site: Site, accepted: Sequence[str], asked: Sequence[str], cancelle
                 found.append(f"{job.id}: cancelled, and nobody asked for it")
             if job.state != JobState.CANCELLED and job.id in cancelled:
                 found.append(f"{job.id}: the cancel was accepted and it is {job.state}")
+            if job.id in paused and not set(_states(session, job)) & {JobState.PAUSING, JobState.PAUSED}:
+                found.append(f"{job.id}: the pause was accepted and it was never told of")
             found += [f"{job.id}: {breach}" for breach in breaches_of(session, site, job)]
     return found
 
@@ -86,22 +94,36 @@ def _of_checkpoints(session: Session, site: Site, job: Job) -> Iterator[str]:
 
 
 def _of_events(session: Session, job: Job) -> Iterator[str]:
-    """Each attempt and each end of one is told, in an unbroken chain of states; nothing was found half-written."""
+    """Each attempt and each end of one is told, in an unbroken chain of states.
+
+    No attempt lost more steps than lie between two checkpoints, or found one half-written; no pause was forgotten.
+    """
     events = list(session.scalars(select(JobEvent).where(JobEvent.job_id == job.id).order_by(JobEvent.seq)))
     moves = [event for event in events if event.kind == "state"]
     state = JobState.QUEUED.value
     for move in moves:
         if move.data["from"] != state:
             yield f"it became {move.data['to']} from {move.data['from']} while it was {state}"
+        if (state, move.data["to"]) == (JobState.PAUSING, JobState.RECOVERING):
+            yield f"a pause was forgotten: {move.message}"
         state = move.data["to"]
     if state != job.state:
         yield f"its events end in {state} and its row in {job.state}"
     num_attempts = sum(move.data["to"] == JobState.STARTING for move in moves)
     if num_attempts != job.fence:
         yield f"{num_attempts} attempts are told of and there were {job.fence}"
+    every = job.method["reinforcement"]["config"]["checkpoint"]["every_steps"]
     for event in events:
+        if event.data.get("lost_steps", 0) > every:
+            yield f"{event.data['lost_steps']} steps were lost, and every {every} there is a checkpoint"
         if event.kind == "checkpoint_rejected":
             yield f"a checkpoint was found half-written: {event.message}"
+
+
+def _states(session: Session, job: Job) -> list[str]:
+    """Every state that it came into."""
+    query = select(JobEvent.data["to"].as_string()).where(JobEvent.job_id == job.id, JobEvent.kind == "state")
+    return list(session.scalars(query))
 
 
 def _ranges(steps: Sequence[int]) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from api.lifecycle import JobState
@@ -47,6 +49,16 @@ def keep_all_metrics(session: Session, job: Job, *, above_step: int) -> int:
     return job.trained_tokens
 
 
+def _declared(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Tells the audit for which attempt the rest of the transaction writes."""
+
+    def declare(session: Session, job_id: str, fence: int, **options: Any) -> Any:
+        session.execute(text("SELECT set_config('chaos.fence', :fence, true)"), {"fence": str(fence)})
+        return call(session, job_id, fence, **options)
+
+    return declare
+
+
 def _remove(guard: str | None) -> None:
     if guard == "fence":
         leases.hold = hold_without_fence
@@ -63,6 +75,8 @@ recorder.datetime = Moved  # type: ignore[attr-defined]
 os.environ["PGOPTIONS"] = f"-c chaos.worker={socket.gethostname()}:{os.getpid()}"  # the audit asks who writes
 _without = os.environ.get("CHAOS_WITHOUT")
 _remove(_without)
+leases.hold = _declared(leases.hold)
+leases.renew_lease = _declared(leases.renew_lease)
 if os.environ.get("CHAOS_TRAINER") == "chain":
     _options = [f"--without={_without}"] if _without in ("lock", "rename") else []
     process.TRAINER = (sys.executable, str(_TRAINER), *_options)
