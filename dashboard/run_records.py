@@ -31,7 +31,7 @@ def events(job_id: str) -> None:
     st.dataframe(
         tables.events(st.session_state[key]["data"]),
         column_config={
-            "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=150),
+            "Time (UTC)": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=150),
             "Level": st.column_config.MultiselectColumn(
                 options=["info", "warn", "error"], color=["gray", "orange", "red"], width=70
             ),

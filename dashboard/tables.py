@@ -103,7 +103,7 @@ def usage(models: Sequence[JsonObject]) -> Columns:
 def events(rows: Sequence[JsonObject]) -> Columns:
     """A job's events, as the wire orders them."""
     return {
-        "Time": [datetime.fromtimestamp(row["created_at"], UTC) for row in rows],
+        "Time (UTC)": [datetime.fromtimestamp(row["created_at"], UTC) for row in rows],
         "Level": [[row["level"]] for row in rows],
         "Message": [row["message"] for row in rows],
     }

@@ -182,6 +182,7 @@ def test_events_are_listed_newest_first_as_plain_text(feed: Feed) -> None:
     messages = list(app.dataframe[0].value["Message"])
     assert messages[0] == "<b>odd</b> *text*"
     assert "Training begins" in messages[1]
+    assert app.dataframe[0].value["Time (UTC)"][0].tzname() == "UTC"
 
 
 def test_checkpoints_are_listed_with_digest_and_links(feed: Feed) -> None:

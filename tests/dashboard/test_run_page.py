@@ -6,9 +6,10 @@ import hashlib
 import re
 import signal
 import time
+from datetime import UTC, datetime
 
 import httpx2
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from api.lifecycle import JobState
 from tests.dashboard.board import BOARD, ENTROPY, drag, expect_points, fact, open_run, zoom_of
@@ -235,3 +236,19 @@ def test_the_links_of_an_ended_run_s_manifest_are_made_anew_before_they_lapse(
 
     page.wait_for_timeout(500)
     assert len(sent) > before
+
+
+def test_times_are_told_in_one_form_with_their_zone_wherever_the_reader_is(
+    browser: Browser, dashboard_url: str, feed: Feed
+) -> None:
+    run = feed.begin("far-away")
+    run.take_steps(2)
+    run.settle(JobState.SUCCEEDED)
+    ended = datetime.fromtimestamp(feed.client.get_job(run.id)["finished_at"] or 0, UTC)
+    page = browser.new_context(locale="de-DE", timezone_id="Asia/Tokyo").new_page()
+
+    open_run(page, dashboard_url, run.id)
+
+    expect(page.locator(".notice")).to_have_text(f"Ended {ended:%Y-%m-%d %H:%M:%S} UTC")
+    expect(page.locator(".readout")).to_contain_text("since the first point")
+    page.context.close()

@@ -341,6 +341,6 @@ export class Board {
     }
     const since = durationText(Math.max(0, times[at] - this.data.startTime));
     const tokens = numberText(this.data.tokensAt(steps[at]));
-    this.readout.textContent = `Step ${steps[at]} · ${since} · ${tokens} tokens`;
+    this.readout.textContent = `Step ${steps[at]} · ${since} since the first point · ${tokens} tokens`;
   }
 }

@@ -151,9 +151,14 @@ export class Header {
     }
     if (job.queue) return ["waits", `Waiting, no. ${job.queue.position} in the queue. ${job.queue.reason}`];
     if (job.state === "running" && job.stage) return ["", `${job.stage[0].toUpperCase()}${job.stage.slice(1)}`];
-    if (this.hasEnded && job.finished_at) return ["", `Ended ${new Date(job.finished_at * 1000).toLocaleString()}`];
+    if (this.hasEnded && job.finished_at) return ["", `Ended ${timeText(job.finished_at)}`];
     return ["", ""];
   }
+}
+
+/** A point in time as every list of the dashboard has it: 2026-11-24 15:04:05 UTC. */
+function timeText(seconds) {
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19).replace("T", " ")} UTC`;
 }
 
 function set(node, text) {
