@@ -20,11 +20,11 @@ def spooling_to(folder: Path) -> Iterator[None]:
     class Spool(SpooledTemporaryFile[bytes]):
         def __init__(self, max_size: int = 0) -> None:
             folder.mkdir(parents=True, exist_ok=True)
-            super().__init__(max_size, dir=folder)
+            super().__init__(max_size, dir=str(folder))
 
-    usual = formparsers.SpooledTemporaryFile
-    formparsers.SpooledTemporaryFile = Spool  # type: ignore[misc]
+    usual = vars(formparsers)["SpooledTemporaryFile"]
+    vars(formparsers)["SpooledTemporaryFile"] = Spool
     try:
         yield
     finally:
-        formparsers.SpooledTemporaryFile = usual  # type: ignore[misc]
+        vars(formparsers)["SpooledTemporaryFile"] = usual

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from sqlalchemy import text
 
 from api.store.idempotency import Once
-from tests.api.conftest import Service
+from tests.api.conftest import ROWS, Service
 
 JOBS = "/v1/fine_tuning/jobs"
 ONCE = {"Idempotency-Key": "once"}
@@ -30,7 +30,7 @@ def test_who_comes_while_the_first_request_runs_is_told_when_to_come_again(servi
 
 
 def test_no_request_waits_for_the_old_answers_that_another_forgets(service: Service) -> None:
-    service.upload(**{"Idempotency-Key": "old"})
+    service.upload(ROWS, **{"Idempotency-Key": "old"})
     age_answers(service, hours=25)
     body = service.job_body()
     with ThreadPoolExecutor(1) as pool, service.database.transaction() as session:
@@ -44,7 +44,7 @@ def test_no_request_waits_for_the_old_answers_that_another_forgets(service: Serv
 
 def test_an_answer_is_forgotten_after_a_day_and_its_key_serves_again(service: Service) -> None:
     body = service.job_body()
-    service.upload(**{"Idempotency-Key": "old"})
+    service.upload(ROWS, **{"Idempotency-Key": "old"})
     first = service.client.post(JOBS, json=body, headers=ONCE).json()
     age_answers(service, hours=23)
     assert service.client.post(JOBS, json=body, headers=ONCE).json() == first
