@@ -96,7 +96,7 @@ def _create(site: Site, **fields: int) -> str:
 
 def _wait_for_trainers(site: Site, ids: list[str]) -> dict[str, int]:
     """The process id of each job's trainer, when all are at work and a checkpoint further. Raises NotProvoked."""
-    wait_for(site, "every job at work", lambda rows: all(_is_at_work(rows[i]) for i in ids))
+    wait_for(site, "every job a checkpoint further", lambda rows: all(_is_further(rows[i]) for i in ids))
     time.sleep(1.0)
     pids = {job_id: pid for job_id in ids if (pid := site.trainer_of(job_id)) is not None}
     if pids.keys() != set(ids):
@@ -104,8 +104,9 @@ def _wait_for_trainers(site: Site, ids: list[str]) -> dict[str, int]:
     return pids
 
 
-def _is_at_work(job: Job) -> bool:
-    return job.state == JobState.RUNNING and job.step > 0
+def _is_further(job: Job) -> bool:
+    """Whether its attempt has brought a checkpoint: a crash before that would wait longer than a first one."""
+    return job.state == JobState.RUNNING and job.attempts_without_progress == 0
 
 
 def _strike(site: Site, ids: list[str], times: Times, name: str, kill: Callable[[Site, list[int]], None]) -> None:
