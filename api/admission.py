@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from api import grading, planning
-from api.errors import Conflict, FieldError, NotFound, Unprocessable
+from api.errors import Conflict, NotFound, Unprocessable
+from api.pointers import read_faults
 from api.schemas import ForkCreate, JobCreate, JobEstimate, JobPreview, MemoryEstimate, Reinforcement, model_name
 from api.settings import Settings
 from api.store import artifacts, files, jobs
@@ -186,6 +187,8 @@ def _base(checkpoint: Checkpoint) -> Base:
 def _changed(parent: Job, body: ForkCreate) -> dict[str, Any]:
     """The parent's method with the changes merged in (RFC 7396: null takes a field back to its default)."""
     own = parent.method["reinforcement"]
+    if body.training_file or "validation_file" in body.model_fields_set:  # what is held out was meant for those it had
+        own = _merge(own, {"config": {"evaluation": {"held_out_share": None}}})
     changed = {
         "grader": body.grader.model_dump() if body.grader else own["grader"],
         "config": _merge(own["config"], body.config),
@@ -193,9 +196,7 @@ def _changed(parent: Job, body: ForkCreate) -> dict[str, Any]:
     try:
         return Reinforcement.model_validate(changed).model_dump()
     except ValidationError as error:
-        faults = [
-            FieldError(pointer="/" + "/".join(map(str, fault["loc"])), detail=fault["msg"]) for fault in error.errors()
-        ]
+        faults = read_faults(error)
         param = faults[0].pointer[1:].replace("/", ".")
         raise Unprocessable(f"{param}: {faults[0].detail}", param=param, errors=faults) from error
 

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from api.errors import FieldError, NotFound, Unprocessable
+from api.pointers import read_faults
 from api.schemas import Hyperparameters, Reinforcement
 from stapo_core.config import TrainConfig
 from stapo_core.data import DataErrors, check_rows, share_to_hold_out
@@ -17,6 +18,7 @@ from stapo_core.graders.templates import TemplateError
 
 CONFIG = "/method/reinforcement/config"
 HYPERPARAMETERS = "/method/reinforcement/hyperparameters"
+MOST_STEPS = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ def plan_method(asked: Reinforcement, *, num_rows: int, has_validation_file: boo
     num_epochs = 1 if asked.hyperparameters.n_epochs == "auto" else asked.hyperparameters.n_epochs
     if config.num_steps is None:
         num_steps = max(1, num_rows * num_epochs // config.batch.num_prompts)
+        if num_steps > MOST_STEPS:
+            detail = f"{num_epochs} epochs are {num_steps} steps; a run has at most {MOST_STEPS}."
+            raise _refusal("n_epochs", detail)
         config = config.model_copy(update={"num_steps": num_steps})
     elif asked.hyperparameters.n_epochs != "auto":
         raise _contradiction("n_epochs", "num_steps", config.num_steps)
@@ -162,10 +167,7 @@ def _apply(short: Hyperparameters, config: TrainConfig) -> TrainConfig:
     try:
         return TrainConfig.model_validate(data)
     except ValidationError as error:
-        faults = [
-            FieldError(pointer="/".join([CONFIG, *map(str, fault["loc"])]), detail=fault["msg"])
-            for fault in error.errors()
-        ]
+        faults = read_faults(error, below=CONFIG)
         raise Unprocessable(faults[0].detail, param="method.reinforcement.hyperparameters", errors=faults) from error
 
 
@@ -175,5 +177,9 @@ def _is_set(config: TrainConfig, group: str, field: str) -> bool:
 
 def _contradiction(short: str, field: str, value: object) -> Unprocessable:
     detail = f"hyperparameters.{short} contradicts config.{field.replace('/', '.')} ({value}); set only one of them."
+    return _refusal(short, detail)
+
+
+def _refusal(short: str, detail: str) -> Unprocessable:
     fault = FieldError(pointer=f"{HYPERPARAMETERS}/{short}", detail=detail)
     return Unprocessable(detail, param=f"method.reinforcement.hyperparameters.{short}", errors=[fault])

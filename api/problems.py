@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.errors import BadRequest, FieldError, ServiceError, TooLarge, Unavailable, Unprocessable
 from api.pace import is_full
+from api.pointers import field_path, write_pointer
 from api.schemas import DialectError, Fault, JobCreate, Problem
 from api.store.database import Outage
 
@@ -83,7 +84,7 @@ async def _on_validation_error(request: Request, error: Exception) -> JSONRespon
     if faults[0]["type"] == "json_invalid":
         place, reason = faults[0]["loc"][-1], faults[0]["ctx"]["error"]
         return problem_response(request, BadRequest(f"The body is not JSON: {reason} at character {place}."))
-    errors = [FieldError(pointer=_pointer(fault["loc"]), detail=_sentence(fault)) for fault in faults]
+    errors = [FieldError(pointer=write_pointer(_field_path(fault["loc"])), detail=_sentence(fault)) for fault in faults]
     param = ".".join(_field_path(faults[0]["loc"])) or None
     detail = errors[0].detail if len(errors) == 1 else f"{errors[0].detail} (and {len(errors) - 1} more; see errors)"
     return problem_response(request, Unprocessable(detail, param=param, errors=errors))
@@ -245,13 +246,7 @@ def _sentence(fault: dict[str, Any]) -> str:
 
 
 def _field_path(loc: tuple[str | int, ...]) -> list[str]:
-    """The path a user sees: without where the value stood, and without the tags of tagged unions."""
-    parts = [str(part) for part in loc[1:]]
-    return [part for index, part in enumerate(parts) if not (index and parts[index - 1] in _TAGGED and part in _TAGS)]
-
-
-def _pointer(loc: tuple[str | int, ...]) -> str:
-    return "/" + "/".join(part.replace("~", "~0").replace("/", "~1") for part in _field_path(loc))
+    return field_path(loc[1:])  # without where the value stood: body, query, path, header
 
 
 def _collect(schema: dict[str, Any]) -> set[str]:
@@ -261,12 +256,4 @@ def _collect(schema: dict[str, Any]) -> set[str]:
     return names
 
 
-def _tags(schema: dict[str, Any]) -> set[str]:
-    text = json.dumps(schema)
-    return {tag for mapping in re.findall(r'"mapping": ({[^}]*})', text) for tag in json.loads(mapping)}
-
-
-_SCHEMA: dict[str, Any] = JobCreate.model_json_schema()
-_KNOWN_FIELDS = sorted(_collect(_SCHEMA))
-_TAGS = _tags(_SCHEMA)
-_TAGGED = {"algorithm", "grader"}
+_KNOWN_FIELDS = sorted(_collect(JobCreate.model_json_schema()))

@@ -17,7 +17,7 @@ MetadataValue = Annotated[str, Field(max_length=512)]
 class Hyperparameters(Strict):
     """The dialect's short list; each names a field of `config`, and "auto" leaves that field as it is."""
 
-    n_epochs: Positive | Auto = "auto"
+    n_epochs: Annotated[Positive, Field(lt=2**31)] | Auto = "auto"
     """Passes over the training file, where config.num_steps is omitted; auto is 1."""
     batch_size: Positive | Auto = "auto"
     """Prompts per step (config.batch.num_prompts)."""
@@ -88,7 +88,10 @@ class JobPatch(Strict):
 
 
 class ForkCreate(Strict):
-    """A new job from a checkpoint of this one; what is omitted is as this job has it."""
+    """A new job from a checkpoint of this one; what is omitted is as this job has it, save for its name and seed.
+
+    The part that this job holds out (`config.evaluation.held_out_share`) does not pass to a fork that names a file.
+    """
 
     checkpoint: str | None = None
     """Id of a checkpoint of this job; the newest one when omitted."""

@@ -128,7 +128,7 @@ class TrainConfig(Strict):
 
     algorithm: Algorithm = StapoConfig()
     """The policy-optimisation method and its constants."""
-    num_steps: Positive | None = None
+    num_steps: Annotated[Positive, Field(lt=2**31)] | None = None
     """Steps of the run; when omitted, n_epochs passes over the training file."""
     batch: BatchConfig = BatchConfig()
     """Sizes of a step."""

@@ -94,6 +94,25 @@ def test_a_fork_begins_at_the_newest_checkpoint_with_the_changes_merged_in(servi
     assert (fork["model"], fork["training_file"], fork["metadata"]) == ("tiny", parent["training_file"], {"k": "v"})
 
 
+def test_what_a_job_holds_out_does_not_pass_to_a_fork_that_names_a_file(service: Service) -> None:
+    many = service.upload([{"prompt": f"{n}+1=", "answer": str(n + 1)} for n in range(200)])["id"]
+    parent, few = service.create_job(training_file=many), service.upload()["id"]
+    service.add_checkpoint(parent["id"], 2)
+
+    def fork(**body: Any) -> tuple[int, Any]:
+        answer = service.client.post(f"{JOBS}/{parent['id']}/fork", json=body)
+        told = answer.json().get("method")
+        return answer.status_code, told and told["reinforcement"]["config"]["evaluation"]["held_out_share"]
+
+    own = {"config": {"evaluation": {"held_out_share": 0.25}}}
+    assert parent["method"]["reinforcement"]["config"]["evaluation"]["held_out_share"] == 0.05
+    assert fork() == (201, 0.05)
+    assert fork(validation_file=few) == (201, 0.0)
+    assert fork(training_file=few) == (201, 0.0)
+    assert fork(training_file=few, **own) == (201, 0.25)
+    assert fork(validation_file=few, **own)[0] == 422  # by whoever asked for both
+
+
 def test_another_algorithm_brings_its_own_constants(service: Service) -> None:
     parent = service.create_job()
     service.add_checkpoint(parent["id"], 2)
@@ -109,6 +128,7 @@ def test_another_algorithm_brings_its_own_constants(service: Service) -> None:
     [
         ({"checkpoint": "ftckpt-0"}, 404, "checkpoint"),
         ({"config": {"batch": {"group_size": 1}}}, 422, "config.batch.group_size"),
+        ({"config": {"algorithm": {"tau_p": 9}}}, 422, "config.algorithm.tau_p"),
         ({"training_file": "file-0"}, 404, "training_file"),
         ({"model": "tiny"}, 422, "model"),
     ],
