@@ -40,6 +40,8 @@ class Trainer:
     process: subprocess.Popen[bytes]
     is_stalled: bool = False
     """It was killed because it had been silent for too long."""
+    was_asked: bool = False
+    """It was asked to save and leave."""
     _kill_at: float | None = field(default=None)
     _spool_bytes: int = field(default=0)
     _heard_at: float = field(default_factory=time.monotonic)
@@ -62,7 +64,7 @@ class Trainer:
         """
         latest = time.monotonic() + grace_s
         if self._kill_at is None:
-            self._kill_at = latest
+            self._kill_at, self.was_asked = latest, True
             self.process.send_signal(signal.SIGTERM)
         self._kill_at = min(self._kill_at, latest)
         if time.monotonic() > self._kill_at:

@@ -7,6 +7,7 @@ attempt: the trainer is killed and nothing more is written.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -91,11 +92,7 @@ class Runner:
             raise
         except Exception as error:  # a fault of ours or of this machine costs the job one attempt, never the worker
             _LOG.exception("worker_error", job=job.id, fence=job.fence)
-            if is_storage_full(error):
-                self._pause(attempt, str(error))
-                return
-            message = f"the worker could not go on: {type(error).__name__}: {error}"
-            self._fail(attempt, _error("worker_error", message, stage=job.stage, retryable=True))
+            self._give_up(attempt, error)
 
     def _claim(self) -> Job | None:
         with self.database.transaction() as session:
@@ -194,34 +191,42 @@ class Runner:
 
     def _settle_once(self, trainer: Trainer, recorder: Recorder, attempt: Attempt) -> None:
         code = trainer.exit_code()
+        was_asked = trainer.was_asked or self.is_draining.is_set()
         with self.database.transaction() as session:
             job = leases.hold(session, attempt.job_id, attempt.fence)
-            if job.state == JobState.CANCELLING:
-                move(session, job, JobState.CANCELLED, f"Cancelled after step {job.step}: the trainer is gone.")
+            is_busy = code == EXIT_FENCED
+            why = "another trainer still holds the run directory" if is_busy else "the trainer is gone"
+            if leases.settle_as_asked(session, job, why):
+                pass
             elif code == EXIT_DONE and job.state == JobState.EXPORTING:
                 move(session, job, JobState.SUCCEEDED, f"Succeeded after {job.step} steps.")
-            elif job.state == JobState.PAUSING:
-                move(session, job, JobState.PAUSED, f"Paused after step {job.step}: the trainer is gone.")
             elif code == EXIT_HALTED:
                 reason, message = _halt(recorder)
                 leases.pause_job(session, job, reason, message)
-            elif code == EXIT_STOPPED:
-                leases.release_job(session, job, f"Attempt {job.fence} stopped at a checkpoint; waiting for a worker.")
+            elif is_busy:
+                message = f"Attempt {job.fence} found the run directory held by another trainer; trying again later."
+                leases.release_job(session, job, message, wait_s=self.settings.lease_s)
+            elif was_asked and code in (EXIT_STOPPED, -signal.SIGTERM):
+                leases.release_job(session, job, f"Attempt {job.fence} stopped as asked; waiting for a worker.")
             else:
                 leases.fail_attempt(session, job, _trainer_error(trainer, recorder, job), self.rule)
             failpoint("finishing")
 
-    def _pause(self, attempt: Attempt, message: str) -> None:
-        with self.database.transaction() as session:
-            job = leases.hold(session, attempt.job_id, attempt.fence)
-            if job.state == JobState.CANCELLING:
-                move(session, job, JobState.CANCELLED, f"Cancelled after step {job.step}: {message}.")
-            else:
-                leases.pause_job(session, job, "storage_full", f"{message}. {_REMEDIES['storage_full']}")
-
-    def _fail(self, attempt: Attempt, error: dict[str, Any]) -> None:
-        with self.database.transaction() as session:
-            leases.fail_attempt(session, leases.hold(session, attempt.job_id, attempt.fence), error, self.rule)
+    def _give_up(self, attempt: Attempt, error: Exception) -> None:
+        """Writes that the worker itself could not go on; the trainer, if there was one, is gone."""
+        try:
+            with self.database.transaction() as session:
+                job = leases.hold(session, attempt.job_id, attempt.fence)
+                if leases.settle_as_asked(session, job, f"the worker could not go on ({error})"):
+                    pass
+                elif is_storage_full(error):
+                    leases.pause_job(session, job, "storage_full", f"{error}. {_REMEDIES['storage_full']}")
+                else:
+                    message = f"the worker could not go on: {type(error).__name__}: {error}"
+                    failure = _error("worker_error", message, stage=job.stage, retryable=True)
+                    leases.fail_attempt(session, job, failure, self.rule)
+        except Fenced:
+            _LOG.warning("fenced", job=attempt.job_id, fence=attempt.fence)
 
 
 def _halt(recorder: Recorder) -> tuple[str, str]:
@@ -240,9 +245,6 @@ def _trainer_error(trainer: Trainer, recorder: Recorder, job: Job) -> dict[str, 
         error = _error("trainer_stalled", message, stage=job.stage, retryable=True)
     elif said is not None:
         error = _error(said.code, said.message, stage=said.stage, param=said.param, retryable=said.retryable)
-    elif code == EXIT_FENCED:
-        message = "another trainer still holds the run directory"
-        error = _error("run_directory_busy", message, stage="starting", retryable=True)
     else:
         how = f"was ended by signal {-code}" if code is not None and code < 0 else f"left with exit code {code}"
         message = f"the trainer {how} while {job.stage or 'starting'}"

@@ -87,10 +87,19 @@ def read_wish(session: Session, job_id: str, fence: int) -> JobState:
     return JobState(state)
 
 
-def release_job(session: Session, job: Job, message: str) -> None:
+def settle_as_asked(session: Session, job: Job, why: str) -> bool:
+    """Ends a held job as its tenant has asked by now, whatever else went on; False when nothing was asked."""
+    ends = {JobState.CANCELLING: JobState.CANCELLED, JobState.PAUSING: JobState.PAUSED}
+    end = ends.get(JobState(job.state))
+    if end is not None:
+        move(session, job, end, f"{end.capitalize()} after step {job.step}: {why}.")
+    return end is not None
+
+
+def release_job(session: Session, job: Job, message: str, *, wait_s: float = 0.0) -> None:
     """Gives a held job back with its checkpoint, through no fault of its own: the attempt does not count."""
     job.attempts_without_progress = max(0, job.attempts_without_progress - 1)
-    _recover(session, job, message, wait_s=0.0)
+    _recover(session, job, message, wait_s=wait_s)
 
 
 def pause_job(session: Session, job: Job, reason: str, message: str) -> None:
@@ -124,11 +133,7 @@ def expire_leases(session: Session, rule: RetryRule, *, lease_s: float) -> list[
     for job in jobs:
         failpoint("reaping")
         add_event(session, job, f"Worker {job.worker} went silent.", kind="worker_lost", level="warn")
-        if job.state == JobState.CANCELLING:
-            move(session, job, JobState.CANCELLED, "Cancelled: its worker is gone, and the trainer with it.")
-        elif job.state == JobState.PAUSING:
-            move(session, job, JobState.PAUSED, "Paused: its worker is gone, and the trainer with it.")
-        else:
+        if not settle_as_asked(session, job, "its worker's lease ran out, and nothing that it does counts any more"):
             fail_attempt(session, job, lost_worker_error(job), rule)
     return [job.id for job in jobs]
 
