@@ -29,6 +29,7 @@ ENDLESS = 10_000  # slow steps: whatever this machine does meanwhile, both attem
 TOGETHER = 4  # steps, so that both have done some
 ENOUGH = 12  # more steps without a breach: the ghost has had its time
 WAITING = 100
+FOR_GOOD = 100.0  # leases
 KILLED = "was ended by signal 9"
 Provoke = Callable[[Site, random.Random], str]
 
@@ -60,14 +61,14 @@ def suspend_at_work(site: Site, source: random.Random) -> str:
 
 def suspend_at_the_claim(site: Site, source: random.Random) -> str:
     """A worker is suspended right after its claim, and comes to the run directory when another attempt is there."""
-    hand = Hand(site, source)
+    hand = Hand(site, source, away=FOR_GOOD)
     hand.delivered()
     hand.arm(Fault("claimed", "stop"))
     job_id = site.create_job(num_steps=ENDLESS, seed=SLOW_SEED)
     wait_for(site, "a worker suspended at its claim", lambda rows: bool(hand.delivered()))
     step = source.randrange(1, 7)
     wait_for(site, "another attempt", lambda rows: _is_at_work(rows[job_id], attempt=2) and rows[job_id].step >= step)
-    hand.take_back(everything=True)
+    hand.take_back()
     return job_id
 
 

@@ -13,6 +13,7 @@ import resource
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -76,13 +77,14 @@ def plan(num_faults: int, *, seed: int, per_phase: int = 0) -> list[Fault]:
 
 
 class Hand:
-    """Does faults to a site, and takes back in time what must not stay."""
+    """Does faults to a site, and takes back what must not stay, after `away` leases or by `take_back`."""
 
-    def __init__(self, site: Site, source: random.Random) -> None:
+    def __init__(self, site: Site, source: random.Random, *, away: float = AWAY_S) -> None:
         self.site = site
         self.source = source
         self.lease_s = float(site.quick["LEASE_S"])
-        self._later: list[tuple[float, Callable[[], object]]] = []
+        self._away_s = away * self.lease_s
+        self._later: list[tuple[threading.Timer, Callable[[], object]]] = []
 
     def arm(self, fault: Fault) -> None:
         """Arms a place; it is done when `delivered` tells of it."""
@@ -107,7 +109,7 @@ class Hand:
             path.unlink()
             found.append(Fault(place, action))
             if action == "stop":
-                self._in_leases(AWAY_S, lambda pid=int(pid): _signal(pid, signal.SIGCONT))  # type: ignore[misc]
+                self._later_on(lambda pid=int(pid): _signal(pid, signal.SIGCONT))  # type: ignore[misc]
         return found
 
     def strike(self, fault: Fault) -> bool:
@@ -115,16 +117,19 @@ class Hand:
         target, action = fault.phase.split()[0], fault.action
         return bool(getattr(self, f"_{target}")(action))
 
-    def take_back(self, *, everything: bool = False) -> None:
-        """Undoes what is due."""
-        now = time.monotonic()
-        due = [undo for when, undo in self._later if everything or when <= now]
-        self._later = [(when, undo) for when, undo in self._later if not everything and when > now]
-        for undo in due:
+    def take_back(self) -> None:
+        """Undoes at once what would be undone later."""
+        for timer, undo in self._later:
+            timer.cancel()
             undo()
+        self._later.clear()
 
-    def _in_leases(self, leases: float, undo: Callable[[], object]) -> None:
-        self._later.append((time.monotonic() + leases * self.lease_s, undo))
+    def _later_on(self, undo: Callable[[], object]) -> None:
+        """By a thread of its own: whoever uses the site may be waiting for just this."""
+        timer = threading.Timer(self._away_s, undo)
+        timer.daemon = True
+        timer.start()
+        self._later.append((timer, undo))
 
     # --- processes
 
@@ -154,7 +159,7 @@ class Hand:
     def _send(self, pid: int, action: str) -> bool:
         number = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "stop": signal.SIGSTOP}[action]
         if action == "stop":
-            self._in_leases(AWAY_S, lambda: _signal(pid, signal.SIGCONT))
+            self._later_on(lambda: _signal(pid, signal.SIGCONT))
         return _signal(pid, number)
 
     def _busy_worker(self) -> Process | None:
@@ -195,7 +200,7 @@ class Hand:
             frozen = [process.pid, *descendants(process.pid)]
             for pid in frozen:
                 _signal(pid, signal.SIGSTOP)
-            time.sleep(AWAY_S * self.lease_s)
+            time.sleep(self._away_s)
             for pid in reversed(frozen):
                 _signal(pid, signal.SIGCONT)
         return True
@@ -208,7 +213,7 @@ class Hand:
         if action == "reset":
             return proxy.reset()
         proxy.mode = action  # type: ignore[assignment]
-        self._in_leases(AWAY_S, lambda: setattr(proxy, "mode", "pass"))
+        self._later_on(lambda: setattr(proxy, "mode", "pass"))
         return True
 
     def _clock(self, action: str) -> bool:

@@ -101,7 +101,6 @@ class Storm:
     def _tick(self) -> None:
         time.sleep(_TICK_S)
         self.site.revive()
-        self.hand.take_back()
         with contextlib.suppress(Outage), self.site.database.transaction() as session:
             self._states = {row.id: JobState(row.state) for row in session.execute(select(Job.id, Job.state))}
         for job_id, state in self._states.items():
@@ -173,7 +172,7 @@ class Storm:
     def _clear_the_sky(self) -> None:
         for place in PLACES:
             self.hand.disarm(Fault(place, ""))
-        self.hand.take_back(everything=True)
+        self.hand.take_back()
 
     def _settle(self) -> None:
         deadline = time.monotonic() + SETTLE_S
