@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 
+from api.lifecycle import TERMINAL, JobState
 from api.schemas import JobFacts, JobObject, job_object
 from api.settings import Settings
 from api.store import artifacts, jobs, metrics
@@ -38,6 +40,22 @@ def portray_job(session: Session, row: Job, settings: Settings) -> JobObject:
 
 
 def etag_of(job: JobObject) -> str:
-    """Changes whenever what is told of the job does; a guess of the end is no change."""
-    told = job.model_dump_json(exclude={"estimated_finish"})
-    return f'"{hashlib.sha256(told.encode()).hexdigest()[:32]}"'
+    """`"<what callers may change>-<all that is told>"`; a guess of when something will be is no change.
+
+    The first part is of the job's labels and of whether it lives, is paused or has ended: of nothing that a worker
+    changes while it goes on.
+    """
+    changed = [job.name, sorted(job.metadata.items()), job.priority, _STANDING.get(job.state, "live")]
+    told = job.model_dump_json(exclude={"estimated_finish": True})
+    return f'"{_digest(json.dumps(changed))}-{_digest(told)}"'
+
+
+_STANDING = {
+    JobState.PAUSING: JobState.PAUSED,
+    JobState.CANCELLING: JobState.CANCELLED,
+    **{state: state for state in (JobState.PAUSED, *TERMINAL)},
+}
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Response
 from api import admission, creation
 from api.deps import DatabaseDep, DispatcherDep, IdempotencyKeyDep, SettingsDep, WriterDep
 from api.errors import PreconditionFailed
+from api.etags import is_required
 from api.facts import etag_of, portray_job
 from api.pace import slow
 from api.schemas import ForkCreate, JobObject, JobPatch, Problem
@@ -18,7 +19,11 @@ from api.store import jobs
 from api.store.idempotency import Once
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Jobs"])
-IfMatch = Annotated[str | None, Header(description="Change it only if its ETag is still this one.")]
+IF_MATCH = (
+    "Change it only if nobody has since the answer with this ETag: its name, metadata and priority are the same, and "
+    "so is whether it lives, is paused or has ended. What a worker does meanwhile is no change."
+)
+IfMatch = Annotated[str | None, Header(description=IF_MATCH)]
 
 
 @router.patch(
@@ -42,7 +47,7 @@ def update_job(
     with database.transaction() as session:
         job = jobs.lock_job(session, caller.tenant, job_id)
         etag = etag_of(portray_job(session, job, settings))
-        if if_match not in (None, "*", etag):
+        if not is_required(etag, if_match):
             raise PreconditionFailed(f"The job's ETag is {etag}, no longer {if_match}; read it again.")
         jobs.change_job(session, job, changes)
         session.flush()

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 
 from api.deps import After, DatabaseDep, FetcherDep, Limit, OrderDep, ReaderDep, SettingsDep, ViewerDep, admit
 from api.errors import NotFound
+from api.etags import is_named
 from api.schemas import CheckpointObject, ListOf, model_name
 from api.store import artifacts, jobs
 from api.store.database import Database
@@ -79,7 +80,7 @@ def download_checkpoint_file(
     etag = f'"{entry["sha256"]}"'
     digest = base64.b64encode(bytes.fromhex(entry["sha256"])).decode()
     headers = {"ETag": etag, "Repr-Digest": f"sha-256=:{digest}:", "Cache-Control": "private, immutable"}
-    if if_none_match == etag:
+    if is_named(etag, if_none_match):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     source = artifacts.folder_path(settings.artifacts_dir, job.id, row.step) / path
     if not source.is_file():

@@ -24,6 +24,7 @@ from api.deps import (
     WriterDep,
     admit,
 )
+from api.etags import is_named
 from api.facts import etag_of, portray_job, portray_jobs
 from api.pace import slow
 from api.schemas import JobCreate, JobEventObject, JobObject, JobPreview, ListOf, StreamTicket, epoch
@@ -110,13 +111,13 @@ def retrieve_job(
     settings: SettingsDep,
     if_none_match: Annotated[str | None, Header(description="Answers 304 when it is the ETag.")] = None,
 ) -> JobObject:
-    """One job; its ETag changes with every event and step."""
+    """One job; its ETag changes with all that is told of it, save for guesses of when something will be."""
     admit(viewer, job_id)
     with database.transaction() as session:
         row = jobs.get_job(session, viewer.tenant, job_id)
         answer = portray_job(session, row, settings)
     etag = etag_of(answer)
-    if if_none_match == etag:
+    if is_named(etag, if_none_match):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers={"ETag": etag})  # type: ignore[return-value]
     response.headers["ETag"] = etag
     return answer

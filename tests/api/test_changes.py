@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from api.store import artifacts, jobs
+from api.store import artifacts, jobs, leases
 from tests.api.conftest import Service
 
 JOBS = "/v1/fine_tuning/jobs"
@@ -58,6 +58,41 @@ def test_a_change_of_what_has_changed_since_is_refused(service: Service) -> None
     third = service.client.patch(path, json={"name": "c"}, headers={"If-Match": first.headers["etag"]})
     assert [answer.status_code for answer in (first, second, third)] == [200, 412, 200]
     assert second.json()["code"] == "precondition_failed"
+
+
+def test_what_a_worker_does_meanwhile_is_no_change(service: Service) -> None:
+    path = f"{JOBS}/{service.create_job()['id']}"
+    etag = service.client.get(path).headers["etag"]
+    with service.database.transaction() as session:
+        leases.beat(session, "w", slots=1)
+        job = leases.claim_job(session, worker="w", lease_s=60.0)
+        assert job is not None
+        job.step = 1
+    assert service.client.get(path).headers["etag"] != etag
+    labelled = service.client.patch(path, json={"priority": 1}, headers={"If-Match": etag})
+    assert labelled.status_code == 200
+    service.client.post(f"{path}/cancel")
+    late = service.client.patch(path, json={"priority": 2}, headers={"If-Match": labelled.headers["etag"]})
+    assert late.status_code == 412
+
+
+@pytest.mark.parametrize(
+    ("if_match", "status"),
+    [("*", 200), (' "x" , TAG', 200), ("TAG", 200), ("W/TAG", 412), ('"x"', 412), ("x", 412), ("", 412)],
+)
+def test_a_change_names_the_versions_that_it_is_meant_for(service: Service, if_match: str, status: int) -> None:
+    path = f"{JOBS}/{service.create_job()['id']}"
+    headers = {"If-Match": if_match.replace("TAG", service.client.get(path).headers["etag"])}
+    assert service.client.patch(path, json={"priority": 1}, headers=headers).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("if_none_match", "status"), [("*", 304), ("TAG", 304), ("W/TAG", 304), ('"x", W/TAG', 304), ('"x"', 200)]
+)
+def test_a_read_names_the_versions_that_it_has(service: Service, if_none_match: str, status: int) -> None:
+    path = f"{JOBS}/{service.create_job()['id']}"
+    headers = {"If-None-Match": if_none_match.replace("TAG", service.client.get(path).headers["etag"])}
+    assert service.client.get(path, headers=headers).status_code == status
 
 
 @pytest.mark.parametrize("body", [{"priority": 11}, {"priority": None}, {"name": ""}, {"model": "x"}, {"state": "x"}])
