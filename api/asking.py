@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,7 +18,8 @@ from api.errors import Unavailable, Unprocessable
 from api.relay import Relay
 from api.settings import Settings
 from api.store import completions, leases
-from api.store.database import Database
+from api.store.completions import Standing
+from api.store.database import Database, Outage
 from api.store.keys import Caller
 
 POLL_S = 0.5
@@ -75,7 +77,8 @@ async def follow(ask: Ask, asker: Asker, completion_id: str) -> AsyncGenerator[N
     """What becomes of an ask, at least twice a second; a Reply is the last. Close it to withdraw the ask.
 
     Raises NotFound, Conflict and TooManyRequests before it waits, Unprocessable for what the model cannot answer, and
-    Unavailable when no worker gives a sign of life for `completion_wait_s`.
+    Unavailable when no worker gives a sign of life for `completion_wait_s`, by the broker or in the row: either may be
+    away for a while.
     """
     with asker.relay.waiting_for(completion_id) as queue:
         try:
@@ -85,10 +88,12 @@ async def follow(ask: Ask, asker: Asker, completion_id: str) -> AsyncGenerator[N
             while True:
                 message = await _next(queue)
                 if message is None or "done" in message:
-                    reply = await asyncio.to_thread(_look, asker.database, completion_id)
-                    if reply is not None:
-                        yield told.complete(reply)
+                    standing = await asyncio.to_thread(_look, asker.database, completion_id)
+                    if standing.reply is not None:
+                        yield told.complete(standing.reply)
                         return
+                    if standing.silent_s is not None:
+                        heard_at = max(heard_at, time.monotonic() - standing.silent_s)
                 if message is not None:
                     heard_at = time.monotonic()
                     reason = "the model is being loaded" if "stage" in message else "the model is at work"
@@ -151,13 +156,16 @@ def _put_down(ask: Ask, asker: Asker, completion_id: str) -> None:
         completions.add_completion(session, tenant, model, base, content, completion_id=completion_id)
 
 
-def _look(database: Database, completion_id: str) -> dict[str, Any] | None:
-    with database.transaction() as session:
-        return completions.fetch_reply(session, completion_id)
+def _look(database: Database, completion_id: str) -> Standing:
+    try:
+        with database.transaction() as session:
+            return completions.look_at(session, completion_id)
+    except Outage:  # the worker draws on, and its answer may be there when the database is back
+        return Standing()
 
 
 def _forget(database: Database, completion_id: str) -> None:
-    with database.transaction() as session:
+    with suppress(Outage), database.transaction() as session:  # a row that stays is forgotten in its time
         completions.drop_completion(session, completion_id)
 
 

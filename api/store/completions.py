@@ -7,6 +7,7 @@ is no longer wanted. What nobody fetched is forgotten after an hour.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, or_, select, text, tuple_, update
@@ -93,12 +94,19 @@ def answer_completion(session: Session, completion_id: str, reply: dict[str, Any
         row.state, row.reply = "answered", reply
 
 
-def fetch_reply(session: Session, completion_id: str) -> dict[str, Any] | None:
-    """The reply, which is then forgotten; None while there is none."""
-    reply = session.scalar(select(Completion.reply).where(Completion.id == completion_id))
-    if reply is not None:
-        drop_completion(session, completion_id)
-    return reply
+@dataclass(frozen=True)
+class Standing:
+    """The reply, or how many seconds ago a worker last said that it answers; None for what is not there."""
+
+    reply: dict[str, Any] | None = None
+    silent_s: float | None = None
+
+
+def look_at(session: Session, completion_id: str) -> Standing:
+    """Where an ask stands."""
+    silent_s = func.extract("epoch", func.now() - Completion.taken_at)
+    row = session.execute(select(Completion.reply, silent_s).where(Completion.id == completion_id)).one_or_none()
+    return Standing() if row is None else Standing(row[0], None if row[1] is None else float(row[1]))
 
 
 def drop_completion(session: Session, completion_id: str) -> None:

@@ -18,6 +18,7 @@ from sqlalchemy import func, select
 from api.asking import _Told
 from api.errors import Unavailable
 from api.store import artifacts, completions, leases
+from api.store.database import Outage, Session
 from api.store.tables import Completion
 from tests.api.conftest import Service
 from tests.stapo_core.tiny import make_model, make_tokenizer
@@ -215,6 +216,66 @@ def test_a_model_that_takes_too_long_is_told_with_a_time_to_come_back(service: S
     answer = service.client.post("/v1/completions", json=ASK)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
     assert num_asks(service) == 0
+
+
+REPLY = {"prompt_tokens": 4, "responses": [{"text": "2", "finish": "stop", "tokens": 1, "logprobs": None}]}
+
+
+def answer_in_silence(service: Service, *, after_s: float) -> None:
+    """What a worker does whose messages nobody carries: it says in the row that it is at work, and at last answers."""
+
+    def take() -> str | None:
+        with service.database.transaction() as session:
+            taken = completions.take_completion(session, patience_s=60.0)
+            return None if taken is None else taken.id
+
+    while (taken := take()) is None:
+        time.sleep(0.05)
+    until = time.monotonic() + after_s
+    while time.monotonic() < until:
+        with service.database.transaction() as session:
+            assert completions.keep_completion(session, taken)
+        time.sleep(0.2)
+    with service.database.transaction() as session:
+        completions.answer_completion(session, taken, REPLY)
+
+
+def test_a_long_answer_is_waited_for_while_the_broker_is_away(service: Service) -> None:
+    service.settings.completion_wait_s = 1.5
+    with service.database.transaction() as session:
+        leases.beat(session, "w", slots=1)
+    with ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(answer_in_silence, service, after_s=4.0)
+        answer = service.client.post("/v1/completions", json=ASK)
+        answering.result()
+    assert (answer.status_code, answer.json()["choices"][0]["text"]) == (200, "2")
+    assert num_asks(service) == 0
+
+
+@pytest.mark.parametrize("is_streamed", [False, True])
+def test_a_database_that_is_away_for_a_moment_costs_no_answer(
+    service: Service, server: str, monkeypatch: pytest.MonkeyPatch, is_streamed: bool
+) -> None:
+    with service.database.transaction() as session:
+        leases.beat(session, "w", slots=1)
+    away_until = time.monotonic() + 2.0
+    look_at = completions.look_at
+
+    def be_away(session: Session, completion_id: str) -> completions.Standing:
+        if time.monotonic() < away_until:
+            raise Outage("the server closed the connection")
+        return look_at(session, completion_id)
+
+    monkeypatch.setattr("api.asking.completions.look_at", be_away)
+    with ThreadPoolExecutor(1) as pool:
+        answering = pool.submit(answer_in_silence, service, after_s=0.5)
+        if is_streamed:
+            chunks = [chunk for _, chunk in stream(service, server, "/v1/completions", ASK | {"stream": True})]
+            text = "".join(chunk["choices"][0]["text"] for chunk in chunks)
+        else:
+            text = service.client.post("/v1/completions", json=ASK).json()["choices"][0]["text"]
+        answering.result()
+    assert text == "2"
 
 
 def test_what_the_relay_lost_is_told_in_the_end() -> None:
