@@ -108,6 +108,8 @@ class TokenRecord:
     clipped_high: Bool[Tensor, " N"]
     is_scored: Bool[Tensor, " N"]
     """Forwarded by the trainer in this step."""
+    has_old: Bool[Tensor, " N"]
+    """Forwarded by the trainer before the step's first update too, so that `old_logprobs` is its own."""
     tau_p: Float32[Tensor, " N"]
     """Below it a token counts as rare; the paper's value where the algorithm has none."""
     tau_h: Float32[Tensor, " N"]

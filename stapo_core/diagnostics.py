@@ -113,7 +113,7 @@ def _policy(record: TokenRecord) -> Metrics:
         "policy/entropy": tokens.entropies.nanmean().item(),
         "policy/clip_low": record.clipped_low.float().mean().item(),
         "policy/clip_high": record.clipped_high.float().mean().item(),
-        "policy/ratio_max": ratios[record.is_scored].max().item() if bool(record.is_scored.any()) else 1.0,
+        "policy/ratio_max": ratios[record.has_old].max().item() if bool(record.has_old.any()) else 1.0,
     }
     if tokens.reference_logprobs is not None:
         difference = tokens.reference_logprobs - tokens.logprobs
@@ -175,7 +175,7 @@ def _sampler(record: TokenRecord) -> Metrics:
     """
     names = [f"sampler/{name}" for name in ("logp_diff_mean", "logp_diff_max", "kl")]
     names += [f"sampler/ratio_hist/{name}" for name in _RATIO_BINS]
-    gaps = (record.tokens.old_logprobs - record.tokens.sampler_logprobs)[record.is_scored].double()
+    gaps = (record.tokens.old_logprobs - record.tokens.sampler_logprobs)[record.has_old].double()
     gaps = gaps[gaps.isfinite()]
     if not len(gaps):
         return dict.fromkeys(names)

@@ -275,6 +275,7 @@ def _record(batch: MiniBatch, decision: Decision) -> TokenRecord:
         clipped_low=decision.objective.clipped_low,
         clipped_high=decision.objective.clipped_high,
         is_scored=batch.is_scored,
+        has_old=batch.has_old,
         tau_p=torch.full_like(decision.slopes, tau_p),
         tau_h=torch.full_like(decision.slopes, torch.nan if tau_h is None else tau_h),
     )

@@ -30,7 +30,8 @@ class MiniBatch:
     """Scored by this rank since the last exchange."""
     offsets: list[int]
     row_advantages: list[float]
-    old_is_known: bool = False
+    fixed_old: Bool[Tensor, " N"] | None = None
+    """Where the trainer had scored the policy that the step began with, once that is fixed."""
 
     @classmethod
     def lay_out(cls, groups: Sequence[Group], advantages: Float32[Tensor, "B G"], *, device: torch.device) -> MiniBatch:
@@ -131,13 +132,18 @@ class MiniBatch:
             self.tokens,
             logprobs=self.stats.logprobs,
             entropies=self.stats.entropies,
-            old_logprobs=self.tokens.old_logprobs if self.old_is_known else self.stats.logprobs,
+            old_logprobs=self.stats.logprobs if self.fixed_old is None else self.tokens.old_logprobs,
         )
 
     def set_old(self, logprobs: Float32[Tensor, " N"]) -> None:
         """Fixes the log-probs of the policy that the step began with."""
         self.tokens = replace(self.tokens, old_logprobs=logprobs)
-        self.old_is_known = True
+        self.fixed_old = self.has_old.clone()
+
+    @property
+    def has_old(self) -> Bool[Tensor, " N"]:
+        """Tokens whose old log-prob is the trainer's own and not the sampler's."""
+        return self.is_scored if self.fixed_old is None else self.fixed_old
 
     def set_reference(self, logprobs: Float32[Tensor, " N"]) -> None:
         """Takes the log-probs of the base model."""

@@ -88,6 +88,7 @@ def make_record() -> TokenRecord:
         clipped_low=torch.zeros(6, dtype=torch.bool),
         clipped_high=torch.tensor([False, False, True, False, False, False]),
         is_scored=is_scored,
+        has_old=is_scored,
         tau_p=torch.full((6,), 0.01),
         tau_h=torch.full((6,), 1.0),
     )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stapo_core.algorithms import Decision, compose
 from stapo_core.batch import Group, Piece, Response, TokenStats
+from stapo_core.diagnostics import diagnose
 from stapo_core.learner import Diverged, Learner
 from stapo_core.minibatch import MiniBatch
 from stapo_core.policy import Policy
@@ -167,6 +168,23 @@ def test_the_second_mini_batch_is_compared_with_the_policy_before_the_first() ->
     assert torch.equal(first.tokens.logprobs, first.tokens.old_logprobs)
     assert torch.allclose(second.tokens.old_logprobs, torch.cat(before), atol=1e-5)
     assert not torch.allclose(second.tokens.logprobs, second.tokens.old_logprobs, atol=1e-5)
+
+
+def test_tokens_that_were_not_scored_before_the_first_update_are_not_compared_with_it() -> None:
+    """A selection over all entropies has idle groups scored, but only after the policy has moved."""
+    policy = make_policy()
+    groups = [
+        replace(group, responses=tuple(replace(r, logprobs=r.logprobs - 9.0) for r in group.responses))
+        for group in Rollouts(policy, make_groups(idle=(3,))).groups
+    ]
+    learner = make_learner(policy, {"kind": "entropy20"}, num_minibatches=4)
+
+    *_, last = learner.update(groups).records
+
+    metrics = diagnose(last)
+    assert bool(last.is_scored.all())
+    assert metrics["policy/ratio_max"] == 1.0
+    assert metrics["sampler/logp_diff_mean"] is None
 
 
 def test_a_second_pass_compares_with_the_policy_before_the_first() -> None:
