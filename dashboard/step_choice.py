@@ -61,12 +61,12 @@ def _step(title: str, job: JobObject, jobs: dict[str, JobObject], steps: range) 
         st.page_link("views/run.py", label="Its curves", icon=":material/monitoring:", query_params={"run": job["id"]})
         st.space("stretch")
         if step is not None and len(steps) > 1:
-            key = f"step-{job['id']}-{step}"
+            key = f"step-{job['id']}"
+            st.session_state[key] = step
             st.slider(
                 "Step",
                 steps[0],
                 steps[-1],
-                step,
                 step=steps.step,
                 key=key,
                 on_change=_choose_step,

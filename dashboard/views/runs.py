@@ -126,18 +126,18 @@ def _table(jobs: list[JobObject], curves: dict[str, dict[str, list[float]]]) -> 
                 color=[look.color for look in formats.STATES.values()],
                 width=98,
             ),
-            "Model": st.column_config.TextColumn(width=104),
+            "Model": st.column_config.TextColumn(width=92),
             "Owner": st.column_config.TextColumn(width=62),
             "Algorithm": st.column_config.TextColumn(width=70),
             "Progress": st.column_config.ProgressColumn(
                 "Progress", min_value=0.0, max_value=100.0, format="%.0f%%", width=68
             ),
             "Step": st.column_config.TextColumn(width=74, alignment="right"),
-            "Time left": st.column_config.TextColumn(width=72, alignment="right"),
+            "Time left": st.column_config.TextColumn(width=66, alignment="right"),
             "Reward": st.column_config.NumberColumn(format="%.3f", width=62),
-            "Reward curve": st.column_config.LineChartColumn("", width=68),
+            "Reward curve": st.column_config.LineChartColumn(width=88),
             "Entropy": st.column_config.NumberColumn(format="%.3f", width=62),
-            "Entropy curve": st.column_config.LineChartColumn("", width=68),
+            "Entropy curve": st.column_config.LineChartColumn(width=90),
             "Mask (ppm)": st.column_config.NumberColumn(
                 "Mask ppm", format="%.0f", width=76, help="Silenced tokens per million, last step"
             ),

@@ -58,6 +58,11 @@ def test_the_list_shows_a_run_with_its_state_step_and_last_figures(feed: Feed) -
     assert row["Progress"] == 25.0
     assert row["Reward"] == pytest.approx(0.632, abs=0.001)  # 1 - 1/e
     assert len(row["Reward curve"]) == 20
+    shown = json.loads(app.dataframe[0].proto.columns)
+    assert [shown[name].get("label", name) for name in ("Reward curve", "Entropy curve")] == [
+        "Reward curve",
+        "Entropy curve",
+    ]
     assert row["Mask (ppm)"] == 0.0
 
 

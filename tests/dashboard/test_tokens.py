@@ -250,3 +250,22 @@ def test_which_list_is_open_is_in_the_address(page: Page, dashboard_url: str, fe
     page.reload()
 
     expect(page.get_by_role("tab", name="Responses")).to_have_attribute("aria-selected", "true")
+
+
+def test_arrow_keys_walk_on_through_the_steps(page: Page, dashboard_url: str, feed: Feed) -> None:
+    run = feed.begin("walked", **PAIRS)
+    for _ in range(3):
+        run.take_steps(2)
+        run.record(ANSWERS)
+    page.goto(f"{dashboard_url}/quadrants?run={run.id}&step=2")
+    slider = page.get_by_role("slider")
+    slider.focus()
+
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"step=4"))
+    expect(page.get_by_text("tokens of step 4")).to_be_visible()
+    page.keyboard.press("ArrowRight")
+
+    expect(page).to_have_url(re.compile(r"step=6"))
+    expect(page.get_by_text("tokens of step 6")).to_be_visible()
+    expect(slider).to_be_focused()
