@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from dashboard import formats
+
 JsonObject = Mapping[str, Any]
 Layer = Literal["Density", "Gradient norm"]
 Sign = Literal["positive", "negative"]
 LAYERS: tuple[Layer, ...] = ("Density", "Gradient norm")
-_COLORS: dict[Sign, str] = {"positive": "#2f8fd0", "negative": "#e0752d"}
+_COLORS: dict[Sign, str] = {"positive": "47, 143, 208", "negative": "224, 117, 45"}
 _INK = "#8a94a3"
+_DIMENSIONS = ("p", "entropy", "shade", "tokens", "mean gradient norm")
 _SIDES = {
     "low_p_low_h": "p < tau_p, H < tau_h",
     "low_p_high_h": "p < tau_p, H ≥ tau_h",
@@ -29,23 +32,43 @@ def chart(found: JsonObject, sign: Sign, layer: Layer) -> JsonObject:
     """The option of an ECharts scatter of squares, with thresholds drawn and silenced tokens marked."""
     plane = found[sign]
     p_axis, h_axis = found["p_decades"], found["entropy_decades"]
-    shade = [[cell["p"], cell["entropy"], _amount(cell, layer), cell["count"]] for cell in plane["cells"]]
+    shade = [
+        [_short(cell["p"]), _short(cell["entropy"]), _amount(cell, layer), cell["count"], _short(cell["grad_norm"])]
+        for cell in plane["cells"]
+    ]
+    top = max((amount for _, _, amount, *_ in shade), default=0.0) or 1.0
     masked = [[_inside(point["p"], p_axis), _inside(point["entropy"], h_axis)] for point in plane["masked"]]
-    squares = {"type": "scatter", "name": "tokens", "symbol": "rect", "symbolSize": [10, 7], "data": shade}
+    squares: dict[str, Any] = {
+        "type": "scatter",
+        "name": "tokens",
+        "symbol": "rect",
+        "symbolSize": [10, 7],
+        "data": shade,
+    }
+    squares |= {"dimensions": list(_DIMENSIONS), "encode": {"x": 0, "y": 1, "tooltip": [0, 1, 3, 4]}}
     diamonds = {"type": "scatter", "name": "silenced", "symbol": "diamond", "symbolSize": 13, "data": masked}
     diamonds["itemStyle"] = {"color": "transparent", "borderColor": "#d6336c", "borderWidth": 2.5}
     return {
         "animation": False,
-        "grid": {"left": 10, "right": 30, "top": 24, "bottom": 30},
+        "grid": {"left": 10, "right": 30, "top": 40, "bottom": 4},
+        "tooltip": {"trigger": "item"},
         "xAxis": _axis("probability p", p_axis, gap=24),
         "yAxis": _axis("entropy H (nats)", h_axis, gap=48),
         "visualMap": {
-            "show": False,
+            "show": True,
+            "orient": "horizontal",
+            "top": 0,
+            "right": 24,
+            "itemWidth": 10,
+            "itemHeight": 110,
+            "text": _ends(top, layer),
             "seriesIndex": 0,
             "dimension": 2,
             "min": 0,
-            "max": max((amount for _, _, amount, _ in shade), default=0.0) or 1.0,
-            "inRange": {"color": [_COLORS[sign]], "opacity": [0.16, 1.0]},
+            "max": top,
+            "inRange": {"color": [f"rgba({_COLORS[sign]}, 0.16)", f"rgba({_COLORS[sign]}, 1)"]},
+            "inactiveColor": "rgba(0, 0, 0, 0)",  # what lies under the scale
+            "hoverLink": False,
         },
         "series": [squares, *_thresholds(found), diamonds],
     }
@@ -55,11 +78,24 @@ def _amount(cell: JsonObject, layer: Layer) -> float:
     return math.log10(cell["count"]) if layer == "Density" else float(cell["grad_norm"])
 
 
+def _ends(top: float, layer: Layer) -> list[str]:
+    """What the strongest and the palest shade stand for."""
+    if layer == "Density":
+        return [f"{10**top:,.0f} tokens", "1"]
+    return [f"gradient norm {formats.number(top)}", "0"]
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else float(f"{value:.3g}")
+
+
 def _thresholds(found: JsonObject) -> list[JsonObject]:
     """Lines at tau_p and at the least and greatest tau_h of the mini-batches."""
     (left, right), (low, high) = ([10.0**decade for decade in found[name]] for name in ("p_decades", "entropy_decades"))
     lines = [("tau_p", [[tau_p, low], [tau_p, high]]) for tau_p in found["tau_p"]]
-    lines += [("tau_h", [[left, tau_h], [right, tau_h]]) for tau_h in found["tau_h"]]
+    lines += [
+        ("tau_h", [[right, tau_h], [left, tau_h]]) for tau_h in found["tau_h"]
+    ]  # to the left, where few tokens are
     return [
         {
             "type": "line",
@@ -68,7 +104,7 @@ def _thresholds(found: JsonObject) -> list[JsonObject]:
             "symbol": "none",
             "silent": True,
             "lineStyle": {"color": _INK, "type": "dashed", "width": 1.5},
-            "endLabel": {"show": True, "formatter": name, "color": _INK, "offset": [-8, -8]},
+            "endLabel": {"show": True, "formatter": name, "color": _INK, "offset": [0, -8]},
         }
         for name, points in lines
     ]

@@ -45,6 +45,29 @@ def test_thresholds_are_lines_and_a_silenced_token_beyond_the_axes_stands_on_the
     assert silenced["data"] == [[1e-5, 1e-4]]
 
 
+def test_a_scale_tells_what_a_shade_stands_for_and_a_square_its_numbers() -> None:
+    density, norm = (quadrants.chart(FOUND, "positive", layer) for layer in quadrants.LAYERS)
+
+    assert density["visualMap"]["show"]
+    assert density["visualMap"]["text"] == ["100 tokens", "1"]
+    assert norm["visualMap"]["text"] == ["gradient norm 3", "0"]
+    squares = density["series"][0]
+    told = [squares["dimensions"][at] for at in squares["encode"]["tooltip"]]
+    assert dict(zip(told, [squares["data"][0][at] for at in squares["encode"]["tooltip"]], strict=True)) == {
+        "p": 0.01,
+        "entropy": 0.1,
+        "tokens": 100,
+        "mean gradient norm": 0.5,
+    }
+
+
+def test_the_name_of_tau_h_stands_where_p_is_least() -> None:
+    _, _, low, high, _ = quadrants.chart(FOUND, "positive", "Density")["series"]
+
+    assert low["data"][-1] == [1e-5, 0.05]
+    assert high["data"][-1] == [1e-5, 0.07]
+
+
 def test_the_quadrants_are_told_in_words() -> None:
     assert quadrants.quadrant_words(FOUND["positive"]) == (
         "p < tau_p, H < tau_h: 1 · p < tau_p, H ≥ tau_h: 2 · p ≥ tau_p, H < tau_h: 3,000 · p ≥ tau_p, H ≥ tau_h: 4"
