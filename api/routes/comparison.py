@@ -8,13 +8,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
 from api.deps import DatabaseDep, ReaderDep, ViewerDep, admit
 from api.lifecycle import JobState
 from api.pace import slow
-from api.schemas import Comparison, JobSeries, MetricsPoint
+from api.schemas import Comparison, JobSeries, portray_points
 from api.store import jobs, metrics
 from api.store.database import Database
 from api.store.metrics import Kind, MetricsFilter, Point
@@ -35,6 +35,7 @@ Keys = Annotated[str | None, Query(description="Metric keys, separated by commas
     response_class=StreamingResponse,
     responses={200: {"description": "A table", "content": {"text/csv": {"schema": {"type": "string"}}}}},
 )
+@slow
 def download_job_metrics(
     job_id: str, viewer: ViewerDep, database: DatabaseDep, keys: Keys = None, kind: KindDep = None
 ) -> StreamingResponse:
@@ -51,7 +52,7 @@ def download_job_metrics(
     return StreamingResponse(_table(pages, columns), media_type="text/csv; charset=utf-8", headers=headers)
 
 
-@router.get("/metrics/compare", summary="Compare the metrics of several jobs")
+@router.get("/metrics/compare", summary="Compare the metrics of several jobs", response_model=Comparison)
 @slow
 def compare_metrics(
     caller: ReaderDep,
@@ -62,7 +63,7 @@ def compare_metrics(
     keys: Annotated[str, Query(pattern=SOME_KEYS, description="Metric keys, separated by commas; at least one.")],
     kind: KindDep = None,
     max_points: Annotated[int, Query(ge=2, le=10_000, description="Thin each job to about so many.")] = 1000,
-) -> Comparison:
+) -> Response:
     """The same keys of up to 20 jobs in one answer, thinned so that every spike survives."""
     ids, wanted = list(dict.fromkeys(_split(jobs_named))), _split(keys)
     chosen = MetricsFilter(kind=kind, keys=set(wanted))
@@ -70,20 +71,20 @@ def compare_metrics(
     with database.transaction() as session:
         for job_id in ids:
             job = jobs.get_job(session, caller.tenant, job_id, param="jobs")
-            rows = metrics.read_metrics(session, job, chosen, max_points=max_points)
-            series.append(
-                JobSeries(
-                    fine_tuning_job_id=job.id,
-                    name=job.name,
-                    model=job.model,
-                    suffix=job.suffix,
-                    algorithm=job.method["reinforcement"]["config"]["algorithm"]["kind"],
-                    state=JobState(job.state),
-                    num_points=metrics.count_metrics(session, job, chosen),
-                    data=[MetricsPoint.of(row, set(wanted)) for row in rows],
-                )
+            points = metrics.read_points(session, job, chosen, max_points=max_points)
+            head = JobSeries(
+                fine_tuning_job_id=job.id,
+                name=job.name,
+                model=job.model,
+                suffix=job.suffix,
+                algorithm=job.method["reinforcement"]["config"]["algorithm"]["kind"],
+                state=JobState(job.state),
+                num_points=points.num_rows,
+                data=[],
             )
-    return Comparison(keys=wanted, data=series)
+            series.append(head.model_dump(mode="json") | {"data": portray_points(points)})
+    whole = Comparison(keys=wanted, data=[]).model_dump() | {"data": series}
+    return Response(orjson.dumps(whole), media_type="application/json")
 
 
 def _split(names: str | None) -> list[str]:

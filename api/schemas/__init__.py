@@ -74,7 +74,15 @@ from api.schemas.validations import (
     Refusal,
     RefusedRow,
 )
-from api.schemas.watching import JobEventObject, JobProgress, MetricsList, MetricsPoint, StreamTicket, write_points
+from api.schemas.watching import (
+    JobEventObject,
+    JobProgress,
+    MetricsList,
+    MetricsPoint,
+    StreamTicket,
+    portray_points,
+    write_points,
+)
 from api.schemas.wire import DialectError, Fault, Health, ListOf, Problem, Readiness, epoch
 
 __all__ = [
@@ -167,5 +175,6 @@ __all__ = [
     "job_manifest",
     "job_object",
     "model_name",
+    "portray_points",
     "write_points",
 ]

@@ -54,16 +54,15 @@ class MetricsPoint(Wire):
     """By `area/name`; null stands for a value that was not finite."""
 
     @classmethod
-    def of(cls, row: StepMetrics, keys: set[str] | None = None) -> MetricsPoint:
-        """The wire form of a row, limited to `keys`."""
-        values = row.values if keys is None else {key: row.values[key] for key in keys if key in row.values}
+    def of(cls, row: StepMetrics) -> MetricsPoint:
+        """The wire form of a row."""
         return cls(
             seq=row.seq,
             kind=row.kind,
             step=row.step,
             created_at=row.created_at.timestamp(),
             attempt=row.fence,
-            values=values,
+            values=row.values,
         )
 
 
@@ -81,7 +80,13 @@ class MetricsList(Wire):
 
 def write_points(points: Points, *, last_seq: int) -> bytes:
     """A MetricsList as JSON, the values passed on as they are stored: no object is built per point."""
-    data = [
+    listed = MetricsList(data=[], last_seq=last_seq, num_points=points.num_rows)
+    return orjson.dumps(listed.model_dump() | {"data": portray_points(points)})
+
+
+def portray_points(points: Points) -> list[dict[str, Any]]:
+    """Each a MetricsPoint for `orjson.dumps`."""
+    return [
         {
             "object": "fine_tuning.job.metrics",
             "seq": point.seq,
@@ -93,8 +98,6 @@ def write_points(points: Points, *, last_seq: int) -> bytes:
         }
         for point in points.data
     ]
-    whole = {"object": "list", "data": data, "has_more": False, "last_seq": last_seq, "num_points": points.num_rows}
-    return orjson.dumps(whole)
 
 
 class JobProgress(Wire):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import orjson
-from sqlalchemy import delete, func, or_, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.orm import Session
 
 from api.store import curves
@@ -103,17 +103,11 @@ def values_at(session: Session, job: Job, step: int) -> dict[str, float | None]:
     return {key: values[key] for values in rows for key in HEADLINES if key in values}
 
 
-def read_metrics(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> list[StepMetrics]:
-    """The points in the order of the job's sequence; of more than `max_points` about so many, and no spike is lost."""
-    query, (chosen, _) = _query(job, wanted), _choose(session, job, wanted, max_points)
-    if chosen is not None:
-        is_stepped = (StepMetrics.kind == chosen.kind) & StepMetrics.step.in_(chosen.steps)
-        query = query.where(or_(StepMetrics.seq.in_(chosen.seqs), is_stepped))
-    return list(session.scalars(query.order_by(StepMetrics.seq)))
-
-
 def read_points(session: Session, job: Job, wanted: MetricsFilter, *, max_points: int | None) -> Points:
-    """The same points, their values as they are stored: nothing is decoded that is only passed on."""
+    """The points in the order of the job's sequence; of more than `max_points` about so many, and no spike is lost.
+
+    Their values stay as they are stored: nothing is decoded that is only passed on.
+    """
     chosen, num_rows = _choose(session, job, wanted, max_points)
     named = {
         "job": job.id,
@@ -167,11 +161,6 @@ def has_rows_behind(session: Session, job_id: str, seq: int, of: type[StepMetric
     return session.scalar(select(of.seq).where(of.job_id == job_id, of.seq > seq).limit(1)) is not None
 
 
-def count_metrics(session: Session, job: Job, wanted: MetricsFilter) -> int:
-    """How many points there are before thinning."""
-    return sum(curves.measure(session, each).num_rows for each in _ranges(job, wanted))
-
-
 def latest_values(session: Session, job_ids: Sequence[str]) -> dict[tuple[str, str], dict[str, Any]]:
     """The newest values of each job, by (job id, kind)."""
     rows = session.execute(_LATEST, {"ids": list(job_ids)})
@@ -186,17 +175,6 @@ LATERAL (
     SELECT values AS newest FROM step_metrics
     WHERE job_id = asked.job_id AND kind = kinds.kind ORDER BY step DESC LIMIT 1
 ) AS found""")
-
-
-def _query(job: Job, wanted: MetricsFilter) -> Any:
-    query = select(StepMetrics).where(StepMetrics.job_id == job.id)
-    if wanted.kind is not None:
-        query = query.where(StepMetrics.kind == wanted.kind)
-    if wanted.from_step is not None:
-        query = query.where(StepMetrics.step >= wanted.from_step)
-    if wanted.to_step is not None:
-        query = query.where(StepMetrics.step <= wanted.to_step)
-    return query
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def test_a_new_attempt_takes_back_its_folded_stretches_and_folds_them_again(serv
         assert num_rows(session, writer.job_id) == NUM_STEPS
         assert curves._num_folded(session, writer.job_id, "train") == 5
         job = jobs.get_job(session, "ours", writer.job_id)
-        rows = metrics.read_metrics(session, job, MetricsFilter(), max_points=None)
+        rows = metrics.read_points(session, job, MetricsFilter(), max_points=None).data
     (loss, *_) = [curve for curve in survey(service, writer.job_id).curves if curve.least.min() == -5.0]
     assert len(rows) == NUM_STEPS
     assert extremes(loss)["least"] == (-5.0, rows[600].seq)

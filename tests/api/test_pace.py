@@ -49,6 +49,13 @@ def run(work: Callable[..., Awaitable[_Given]], *args: Any) -> _Given:
         return thread.submit(anyio.run, work, *args).result()
 
 
+def until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60.0
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_requests_that_wait_for_a_grader_hold_up_no_request_of_another_kind(service: Service) -> None:
     desk = service.client.app.state.grader_desk  # type: ignore[attr-defined]  # the application under test
     with ThreadPoolExecutor(2 * NUM_SLOW) as callers:
@@ -61,6 +68,26 @@ def test_requests_that_wait_for_a_grader_hold_up_no_request_of_another_kind(serv
             assert service.client.get("/v1/fine_tuning/jobs").status_code == 200
             assert not any(answer.done() for answer in waiting)
         assert {answer.result().status_code for answer in waiting} == {200}
+
+
+def test_tables_that_look_for_their_columns_hold_up_no_request_of_another_kind(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crowd, path = Crowd(), f"/v1/fine_tuning/jobs/{service.create_job()['id']}"
+
+    def find_keys(*_: Any) -> list[str]:
+        crowd.enter()
+        return []
+
+    monkeypatch.setattr("api.store.metrics.find_keys", find_keys)
+    with ThreadPoolExecutor(NUM_QUICK + 1) as callers:
+        tables = [callers.submit(service.client.get, f"{path}/metrics.csv") for _ in range(NUM_QUICK)]
+        try:
+            until(lambda: crowd.inside == NUM_QUICK)
+            assert callers.submit(service.client.get, path).result(20.0).status_code == 200
+        finally:
+            crowd.may_go.set()
+        assert {answer.result().status_code for answer in tables} == {200}
 
 
 def test_few_requests_are_at_work_at_a_time_and_the_slow_ones_are_counted_apart() -> None:

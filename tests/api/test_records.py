@@ -13,6 +13,7 @@ import pytest
 
 from api.lifecycle import JobState
 from api.logs import read_log
+from api.schemas import MetricsPoint
 from api.store import jobs, leases, metrics
 from api.store.events import move
 from tests.api.conftest import ROWS, Service, to_jsonl
@@ -171,6 +172,20 @@ def test_jobs_are_compared_key_by_key_in_the_order_asked_for(service: Service) -
     thinned = answer["data"][1]
     assert (thinned["name"], thinned["num_points"], thinned["algorithm"]) == ("one", 39, "stapo")
     assert len(thinned["data"]) <= 12
+
+
+def test_a_comparison_says_what_the_lists_say_and_builds_no_object_per_step(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, built = service.create_job()["id"], []
+    add_steps(service, job_id, {step: {"a": step / 2, "b": None} | ({"c": 1.0} if step % 2 else {}) for step in (1, 2)})
+    monkeypatch.setattr(MetricsPoint, "of", lambda row: built.append(row))
+    query = {"jobs": job_id, "keys": "c,b,none"}
+    [series] = service.client.get("/v1/fine_tuning/metrics/compare", params=query).json()["data"]
+    listed = service.client.get(f"{JOBS}/{job_id}/metrics", params={"keys": "c,b,none"}).json()
+    assert [point["values"] for point in series["data"]] == [{"b": None, "c": 1.0}, {"b": None}]
+    assert series["data"] == listed["data"]
+    assert built == []
 
 
 def test_a_comparison_with_a_job_of_another_tenant_is_refused(service: Service) -> None:

@@ -7,8 +7,10 @@ import httpx2
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import text
 
 from api.main import create_app
+from api.routes.metrics import MAX_POINTS
 from api.store import jobs, keys
 from api.store.thinning import Curve, survivors
 from tests.api.conftest import Service
@@ -139,6 +141,24 @@ def test_thinning_keeps_the_ends_and_a_spike_of_a_single_step(service: Service, 
         assert (kept[337], kept[612], kept[1000]) == (9.0, -9.0, 0.0)
         assert len(kept) <= 52
         assert answer["num_points"] == 1000
+
+
+def test_a_run_of_more_steps_than_an_answer_holds_is_thinned_unasked(service: Service, writer: Writer) -> None:
+    last = MAX_POINTS + 500
+    steps = text("""
+        INSERT INTO step_metrics (job_id, kind, step, seq, fence, created_at, values)
+        SELECT :job, 'train', step, 1000 + step, 1, now(),
+            jsonb_build_object('a', CASE step WHEN 7777 THEN 9 ELSE 0 END)
+        FROM generate_series(1, :last) AS step""")
+    with service.database.transaction() as session:
+        session.execute(steps, {"job": writer.job_id, "last": last})
+        session.execute(text("UPDATE jobs SET step = :last, last_seq = 1000 + :last"), {"last": last})
+    path = f"/v1/fine_tuning/jobs/{writer.job_id}"
+    answer = service.client.get(f"{path}/metrics").json()
+    kept = {point["step"]: point["values"]["a"] for point in answer["data"]}
+    assert len(kept) <= MAX_POINTS
+    assert (kept[1], kept[7777], kept[last], answer["num_points"]) == (0, 9, 0, last)
+    assert len(service.client.get(f"{path}/metrics.csv").text.splitlines()) == 1 + last
 
 
 def test_of_many_curves_each_keeps_its_spikes_wherever_they_stand() -> None:

@@ -112,7 +112,7 @@ def is_alive(pid: int) -> bool:
 def steps_of(database: Database, job_id: str) -> list[int]:
     with database.transaction() as session:
         job = jobs.get_job(session, "t", job_id)
-        rows = metrics.read_metrics(session, job, MetricsFilter(kind="train"), max_points=None)
+        rows = metrics.read_points(session, job, MetricsFilter(kind="train"), max_points=None).data
         return sorted(row.step for row in rows)
 
 
