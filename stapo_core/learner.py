@@ -45,7 +45,7 @@ class Learned:
     num_tokens_total: int = 0
     """Response tokens learned from since the run began."""
     is_whole: bool = True
-    """No mini-batch was skipped for a loss or gradient that is not finite."""
+    """No mini-batch was skipped for a loss or gradient that is not finite, in any pass."""
 
 
 @dataclass(slots=True)
@@ -99,17 +99,22 @@ class Learner:
                 self.scorer.score_reference(batch, self._movable_rows(batch), self.reference)
         for batch in batches[1:]:  # the first meets the policy before it moves: its current log-probs are the old ones
             self._score_old(batch)
-        for _ in range(self.config.batch.num_passes):
-            learned = self._pass(batches)
+        passes = [self._pass(batches, is_first=number == 0) for number in range(self.config.batch.num_passes)]
+        learned = passes[-1]
+        learned.warnings = list(dict.fromkeys(warning for each in passes for warning in each.warnings))
+        learned.is_whole = all(each.is_whole for each in passes)
         self.counters.num_tokens += sum(len(record.weights) for record in learned.records)
         learned.num_tokens_total = self.counters.num_tokens
         return learned
 
-    def _pass(self, batches: Sequence[MiniBatch]) -> Learned:
+    def _pass(self, batches: Sequence[MiniBatch], *, is_first: bool) -> Learned:
         learned = Learned()
         for batch in batches:
-            self._learn(batch, learned)
-            batch.set_old(batch.tokens.old_logprobs.clone())  # what was current at the first pass stays the old policy
+            if is_first or batch.fixed_old is not None:
+                self._learn(batch, learned)
+            else:  # it was not finite before the policy moved: nothing is known to compare with
+                self.optimizer.skip()
+                learned.is_whole = False
         return learned
 
     def state(self) -> TrainerState:
@@ -174,6 +179,7 @@ class Learner:
             failpoint("updating")
             self.optimizer.step(norm)
             failpoint("updated")
+        batch.set_old(batch.tokens.old_logprobs.clone())  # what was current at the first pass stays the old policy
         learned.decisions.append(decision)
         learned.grad_norms.append(norm)
         learned.records.append(_record(batch, decision))
@@ -249,6 +255,7 @@ class Learner:
         return rows + (batch.rows_of_groups(with_advantage=False) if self.algorithm.needs_reference else [])
 
     def _skip_not_finite(self, fault: NotFinite, learned: Learned) -> None:
+        self.scorer.may_stop = False  # the counters have moved
         self.counters.num_skipped_in_a_row += 1
         self.optimizer.skip()
         learned.is_whole = False

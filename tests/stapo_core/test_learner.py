@@ -201,6 +201,48 @@ def test_a_second_pass_compares_with_the_policy_before_the_first() -> None:
     assert learner.optimizer.num_updates == 2
 
 
+def blinded(policy: Policy, *, calls: set[int]) -> None:
+    """Has the policy's answer to these of its calls, counted from 1, be no number."""
+    score, number = policy.score, iter(range(1, 100))
+
+    def score_and_fail(pieces: Sequence[Piece], *, temperature: float) -> TokenStats:
+        stats = score(pieces, temperature=temperature)
+        return replace(stats, logprobs=stats.logprobs * torch.nan) if next(number) in calls else stats
+
+    policy.score = score_and_fail  # type: ignore[method-assign]
+
+
+def test_what_went_wrong_in_an_earlier_pass_is_told_and_the_rest_is_learned_from() -> None:
+    policy = make_policy()
+    groups = Rollouts(policy, make_groups(num_prompts=2, idle=())).groups
+    learner = make_learner(policy, {"kind": "grpo"}, num_prompts=2, num_minibatches=2, num_passes=3)
+    blinded(policy, calls={2})  # the second mini-batch's old log-probs come first
+
+    learned = learner.update(groups)
+
+    assert [warning.split(" (")[0] for warning in learned.warnings] == [
+        "an update was skipped because the log-probs of micro-batch 1 of 1"
+    ]
+    assert not learned.is_whole
+    assert len(learned.records) == 1  # the first has no finite log-probs of the policy before it moved
+    assert bool(learned.records[0].tokens.old_logprobs.isfinite().all())
+    assert learner.counters.num_skipped_in_a_row == 0
+    assert learner.optimizer.num_updates == 6
+
+
+def test_after_a_skipped_update_a_stop_waits_until_the_step_is_done() -> None:
+    policy = make_policy()
+    groups = Rollouts(policy, make_groups(num_prompts=2, idle=())).groups
+    learner = make_learner(policy, {"kind": "grpo"}, num_prompts=2, num_minibatches=2)
+    blinded(policy, calls={2})
+    answers = iter([False, False])
+    learner.scorer.should_stop = lambda: next(answers, True)
+
+    learned = learner.update(groups)
+
+    assert (len(learned.warnings), len(learned.records)) == (1, 1)
+
+
 def weights_of(policy: Policy) -> dict[str, Tensor]:
     return {name: parameter.detach().clone() for name, parameter in policy.trainable().items()}
 
