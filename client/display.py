@@ -34,14 +34,14 @@ class RunDisplay:
         self._console = console
         self._title = title
         self._state = "waiting"
-        self._step = 0
+        self._step = 0  # how far the run is: its state may say so before the rows of its steps have come
+        self._last_shown = 0
         self._num_steps = 0
         self._values: Values = {}
         self._evaluation: str | None = None
-        self._rewards: list[float] = []
-        self._entropies: list[float] = []
+        self._rewards, self._entropies = Curve(), Curve()
         self._step_times: deque[float] = deque(maxlen=_SPEED_WINDOW)
-        self._live = Live(self._draw(), console=console, refresh_per_second=4, transient=False)
+        self._live = Live(get_renderable=self._draw, console=console, refresh_per_second=4)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -52,7 +52,6 @@ class RunDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live.is_started:
-            self._refresh()
             self._live.stop()
 
     def show_state(self, state: str, *, step: int = 0, num_steps: int = 0) -> None:
@@ -61,40 +60,40 @@ class RunDisplay:
         self._state = state
         self._num_steps = num_steps or self._num_steps
         self._step = max(self._step, step)
-        self._refresh(f"{self._title}: {state}" if changed else None)
+        if changed:
+            self._print(f"{self._title}: {state}")
 
     def show_stage(self, stage: str) -> None:
         """What the trainer is doing right now; drawn, never printed."""
         self._state = stage
-        self._refresh()
 
     def show_step(self, step: int, values: Values) -> None:
         """The metrics of one step."""
-        if step <= self._step and self._values:
+        if step <= self._last_shown:
             return
-        self._step, self._values = step, values
-        self._rewards.append(_number(values, "reward/mean"))
-        self._entropies.append(_number(values, "policy/entropy"))
+        self._last_shown, self._step, self._values = step, max(self._step, step), values
+        self._rewards.add(_number(values, "reward/mean"))
+        self._entropies.add(_number(values, "policy/entropy"))
         self._step_times.append(_number(values, "speed/step_s"))
         every = max(1, self._num_steps // _NUM_PLAIN_LINES)
         is_shown = step == 1 or step % every == 0 or step == self._num_steps
-        self._refresh(self._plain_line() if is_shown else None)
+        if is_shown:
+            self._print(self._plain_line())
 
     def show_evaluation(self, step: int, values: Values) -> None:
         """The score on held-out problems after `step`."""
         score = _number(values, "eval/reward_mean")
         self._evaluation = f"{score:.1%} of held-out problems right after step {step}"
-        self._refresh(self._evaluation)
+        self._print(self._evaluation)
 
     def show_note(self, text: str) -> None:
         """A line that stays above the drawing."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _refresh(self, plain: str | None = None) -> None:
-        if self._live.is_started:
-            self._live.update(self._draw())
-        elif plain is not None:
-            self._console.print(plain, markup=False, highlight=False, soft_wrap=True)
+    def _print(self, plain: str) -> None:
+        """Says it where nothing is drawn; a drawing is renewed by its own clock, however fast the news come."""
+        if not self._live.is_started:
+            self.show_note(plain)
 
     def _numbers(self) -> dict[str, str]:
         values = self._values
@@ -107,14 +106,14 @@ class RunDisplay:
         }
 
     def _time_left(self) -> str:
-        times = [seconds for seconds in self._step_times if math.isfinite(seconds)]
+        times = [seconds for seconds in tuple(self._step_times) if math.isfinite(seconds)]
         if not times or not self._num_steps:
             return "–"
         return format_seconds((self._num_steps - self._step) * sum(times) / len(times))
 
     def _plain_line(self) -> str:
         numbers = "  ".join(f"{name} {text}" for name, text in self._numbers().items())
-        return f"step {self._step:>4}/{self._num_steps or '?'}  {numbers}"
+        return f"step {self._last_shown:>4}/{self._num_steps or '?'}  {numbers}"
 
     def _draw(self) -> Group:
         head = Table.grid(padding=(0, 2))
@@ -129,12 +128,37 @@ class RunDisplay:
             numbers = Table.grid(padding=(0, 3))
             numbers.add_row(*(Text.assemble((f"{name} ", "dim"), text) for name, text in self._numbers().items()))
             curves = Table.grid(padding=(0, 2))
-            curves.add_row(Text("reward", style="dim"), Text(sparkline(self._rewards), style="green"))
-            curves.add_row(Text("entropy", style="dim"), Text(sparkline(self._entropies), style="magenta"))
+            curves.add_row(Text("reward", style="dim"), Text(sparkline(self._rewards.means()), style="green"))
+            curves.add_row(Text("entropy", style="dim"), Text(sparkline(self._entropies.means()), style="magenta"))
             parts += [numbers, curves]
         if self._evaluation:
             parts.append(Text(self._evaluation))
         return Group(*parts)
+
+
+class Curve:
+    """A curve of any length in bounded room: means over equally many values, over twice as many when it is full."""
+
+    def __init__(self) -> None:
+        self._means: list[float] = []
+        self._span = 1
+        self._sum, self._count = 0.0, 0
+
+    def add(self, value: float) -> None:
+        """Takes the next value; one that is not finite is left out."""
+        if not math.isfinite(value):
+            return
+        self._sum, self._count = self._sum + value, self._count + 1
+        if self._count == self._span:
+            self._means.append(self._sum / self._span)
+            self._sum, self._count = 0.0, 0
+        if len(self._means) == 2 * _CURVE_WIDTH:
+            self._means = [(a + b) / 2 for a, b in zip(self._means[::2], self._means[1::2], strict=True)]
+            self._span *= 2
+
+    def means(self) -> list[float]:
+        """The curve so far, the last of its values with it."""
+        return self._means + ([self._sum / self._count] if self._count else [])
 
 
 def sparkline(values: list[float], *, width: int = _CURVE_WIDTH) -> str:

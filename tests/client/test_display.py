@@ -8,7 +8,7 @@ import math
 import pytest
 from rich.console import Console
 
-from client.display import RunDisplay, format_seconds, sparkline
+from client.display import Curve, RunDisplay, format_seconds, sparkline
 
 
 def log_of(num_steps: int, steps: list[int]) -> list[str]:
@@ -59,6 +59,51 @@ def test_a_long_run_is_thinned_to_about_twenty_lines() -> None:
 
 def test_a_step_that_comes_again_is_shown_once() -> None:
     assert sum(line.startswith("step") for line in log_of(3, [1, 2, 1, 2, 3])) == 3
+
+
+def test_steps_that_come_behind_the_jobs_own_count_are_shown_all_the_same() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    with RunDisplay(console, "run") as display:
+        for step in range(1, 11):
+            display.show_step(step, {"reward/mean": step / 10, "speed/step_s": 1.0})
+            if step == 5:
+                display.show_state("running", step=9, num_steps=10)
+    assert isinstance(console.file, io.StringIO)
+    lines = [line for line in console.file.getvalue().splitlines() if line.startswith("step")]
+    assert lines[5:] == [
+        f"step {step:>4}/10  reward {step / 10:.3f}  entropy –  mask – ppm  tokens/s –  left {left} s"
+        for step, left in ((6, 1), (7, 1), (8, 1), (9, 1), (10, 0))
+    ]
+
+
+def test_a_curve_of_any_length_keeps_its_shape_in_bounded_room() -> None:
+    curve = Curve()
+    for step in range(100_000):
+        curve.add(float(step))
+        curve.add(math.nan)
+    means = curve.means()
+    assert len(means) <= 96
+    # 96 values make 48 bins of 2, and so on: bins of 2048 here, of which 48 are whole and one is not
+    assert means[0] == 1023.5
+    assert means[47] == 47 * 2048 + 1023.5
+    assert means[48] == (48 * 2048 + 99_999) / 2
+
+
+def test_a_terminal_is_drawn_by_the_clock_and_not_by_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[int] = []
+
+    def draw(values: list[float]) -> str:
+        drawn.append(len(values))
+        return sparkline(values)
+
+    monkeypatch.setattr("client.display.sparkline", draw)
+    console = Console(file=io.StringIO(), width=100, force_terminal=True)
+    with RunDisplay(console, "ftjob-1") as display:
+        for step in range(1, 2001):
+            display.show_step(step, {"reward/mean": 0.5})
+    assert isinstance(console.file, io.StringIO)
+    assert "step 2000/?" in console.file.getvalue()
+    assert len(drawn) < 500
 
 
 def test_a_terminal_shows_bar_numbers_and_curves() -> None:
