@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -49,15 +49,19 @@ class RunCurves:
     def points(self, figure: Figure, axis: Axis) -> list[tuple[float, float]]:
         """Position on the axis and value of every row that has the figure."""
         rows = [row for row in self.rows if row["kind"] == figure.kind and row["values"].get(figure.key) is not None]
-        return [(self._position(row, axis), float(row["values"][figure.key])) for row in rows]
+        position = self._positions(axis)
+        return [(position(row), float(row["values"][figure.key])) for row in rows]
 
-    def _position(self, row: JsonObject, axis: Axis) -> float:
+    def _positions(self, axis: Axis) -> Callable[[JsonObject], float]:
         if axis == "Step":
-            return float(row["step"])
+            return lambda row: float(row["step"])
         if axis == "Time":
-            return (float(row["created_at"]) - float(self.rows[0]["created_at"])) / 60
-        seen = (other["values"].get("tokens/total") for other in self.rows if other["step"] <= row["step"])
-        return max((float(tokens) for tokens in seen if tokens is not None), default=0.0) / 1e6
+            return lambda row: (float(row["created_at"]) - float(self.rows[0]["created_at"])) / 60
+        tokens, seen = 0.0, dict[int, float]()
+        for row in sorted(self.rows, key=lambda row: int(row["step"])):
+            tokens = max(tokens, float(row["values"].get("tokens/total") or 0.0))
+            seen[row["step"]] = tokens
+        return lambda row: seen[row["step"]] / 1e6
 
 
 def smoothed(values: Sequence[float], weight: float) -> list[float]:

@@ -6,6 +6,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+# What has no look of its own, line break and tab aside; dashboard/static/tokens/words.js has the same list.
+_UNSEEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    r"\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e01ef]"
+)
+
 Color = Literal["blue", "green", "red", "orange", "gray", "violet"]
 
 
@@ -138,5 +144,10 @@ def size(num_bytes: int) -> str:
 
 def plain(text: str) -> str:
     """Text from outside as it stands, where a page would read Markdown: every mark of its syntax is escaped."""
-    one_line = " ".join(text.split())
+    one_line = visible(" ".join(text.split()))
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|~$:@&^=])", r"\\\1", one_line)
+
+
+def visible(text: str) -> str:
+    """Text from outside with every character that cannot be seen named in its place; lines and tabs stay."""
+    return _UNSEEN.sub(lambda mark: f"⟨U+{ord(mark[0]):04X}⟩", text)

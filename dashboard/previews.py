@@ -69,12 +69,12 @@ def report_verdict(report: JsonObject) -> tuple[str, formats.Color, str]:
 
 
 def report_words(report: JsonObject) -> str:
-    """`64 rows · 2 stand twice · fields answer 64, prompt 64 · prompts of 4 to 12 characters`."""
+    """`64 rows · 2 duplicate prompts · fields answer 64, prompt 64 · prompts of 4 to 12 characters`."""
     parts = [f"{report['num_rows']:,} rows"]
     if report["num_refused"]:
         parts.append(f"{report['num_refused']:,} refused")
     if report["num_duplicates"]:
-        parts.append(f"{report['num_duplicates']:,} with a prompt that stands above already")
+        parts.append(f"{report['num_duplicates']:,} duplicate prompt{'s' if report['num_duplicates'] > 1 else ''}")
     if report["overlap"] and report["overlap"]["count"]:
         parts.append(f"{report['overlap']['count']:,} prompts stand in the other file too")
     parts.append("fields " + ", ".join(f"{name} {count:,}" for name, count in sorted(report["fields"].items())))
@@ -90,7 +90,7 @@ def report_faults(report: JsonObject) -> dict[str, list[Any]]:
     found += [(row["line"], f"the prompt of line {row['first_line']} again") for row in report["duplicates"]]
     found += [(line, "the prompt stands in the other file too") for line in (report["overlap"] or {}).get("lines", [])]
     found.sort()
-    return {"Line": [line for line, _ in found], "What": [what for _, what in found]}
+    return {"Line": [line for line, _ in found], "What": [formats.visible(what) for _, what in found]}
 
 
 def length_histogram(lengths: JsonObject) -> JsonObject:

@@ -55,7 +55,7 @@ def figures(found: JsonObject) -> dict[str, list[str]]:
     """A row for the grader and one for each of its parts."""
     rows = [found["total"], *found["parts"]]
     return {
-        "Grader": [row["name"] for row in rows],
+        "Grader": [formats.visible(row["name"]) for row in rows],
         "Mean": [_number(row["mean"]) for row in rows],
         "Spread": [_number(row["std"]) for row in rows],
         "Groups of all 0": [f"{row['share_all_zero']:.0%}" for row in rows],
@@ -70,9 +70,9 @@ def responses(found: JsonObject) -> dict[str, list[str]]:
     """The examples: what was asked, what was said, and what it got."""
     examples = found["examples"]
     return {
-        "Prompt": [each["prompt"] for each in examples],
-        "Response": [each["response"] for each in examples],
-        "Score": [each["error"] or f"{each['score']:g}" for each in examples],
+        "Prompt": [formats.visible(each["prompt"]) for each in examples],
+        "Response": [formats.visible(each["response"]) for each in examples],
+        "Score": [formats.visible(each["error"] or f"{each['score']:g}") for each in examples],
     }
 
 

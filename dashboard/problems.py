@@ -66,7 +66,7 @@ def head(file: BinaryIO) -> str:
     """The first lines of a JSONL file, cut to what a page can show; of a file of any size only the start is read."""
     file.seek(0)
     lines = file.read(_HEAD_BYTES).decode("utf-8", "replace").split("\n")[:_PREVIEW_ROWS]
-    return "\n".join(line[:160] for line in lines)
+    return formats.visible("\n".join(line[:160].rstrip("\r") for line in lines))
 
 
 def _fresh(upload_id: str, fresh: UploadedFile) -> str | None:

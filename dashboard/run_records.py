@@ -122,7 +122,7 @@ def log(job_id: str) -> None:
     skipped = f", the last {formats.size(_LOG_BYTES)} of them" if part["offset"] else ""
     st.caption(f"{formats.size(part['num_bytes'])}{skipped} · all attempts, one after another")
     with st.container(height=_LOG_HEIGHT, border=True, autoscroll=True, key="log"):
-        st.text(part["text"])
+        st.text(formats.visible(part["text"]))
 
 
 def manifest(job_id: str) -> None:

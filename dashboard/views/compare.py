@@ -59,7 +59,7 @@ def page() -> None:
 
 def _jobs(named: list[str]) -> dict[str, JobObject]:
     """The newest runs by their ids, and every other that the URL names; one that is not there is left out."""
-    jobs = {job["id"]: job for job in service.find_jobs(at_most=_LIMIT)[0]}
+    jobs = {job["id"]: job for job in _newest()}
     for job_id in named:
         if job_id.startswith(_ID) and job_id not in jobs:
             try:
@@ -67,6 +67,11 @@ def _jobs(named: list[str]) -> dict[str, JobObject]:
             except ApiError as error:
                 notices.not_found(error.message)
     return jobs
+
+
+@st.cache_data(ttl=5.0, show_spinner=False)
+def _newest() -> list[JobObject]:
+    return service.find_jobs(at_most=_LIMIT)[0]
 
 
 def _charts(curves: list[RunCurves], axis: comparison.Axis, smoothing: float) -> None:
@@ -103,7 +108,7 @@ def _tables(jobs: list[JobObject], names: list[str]) -> None:
     st.subheader("Settings that differ")
     differing = comparison.differences(jobs, names)
     if not differing:
-        st.caption("None: the runs were asked for in the same words.")
+        st.caption("No differences: the settings are identical.")
         return
     st.dataframe(differing, hide_index=True, key="differences", alt="Settings in which the chosen runs differ")
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx2
 import psycopg
 import pytest
+import streamlit as st
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from api.store.database import Database
@@ -111,6 +112,7 @@ def pages(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     from dashboard import service as own
 
     own.disconnect()
+    st.cache_data.clear()
 
 
 @pytest.fixture(scope="session")

@@ -36,6 +36,20 @@ def test_an_evaluation_lies_at_the_tokens_trained_before_it() -> None:
     assert RUN.points(VALIDATION, "Tokens") == [(4.0, 0.5)]
 
 
+def test_a_long_run_is_aligned_by_tokens_in_one_pass() -> None:
+    class Counted(dict[str, Any]):
+        num_looks = 0
+
+        def __getitem__(self, name: str) -> Any:
+            Counted.num_looks += 1
+            return super().__getitem__(name)
+
+    rows = [Counted(row(step, reward__mean=0.5, tokens__total=1e6 * step)) for step in range(1, 1001)]
+
+    assert RunCurves("long", rows).points(REWARD, "Tokens")[-1] == (1000.0, 0.5)
+    assert Counted.num_looks < 20 * len(rows)
+
+
 def test_smoothing_starts_at_the_first_value() -> None:
     assert smoothed([4.0, 4.0], 0.9) == pytest.approx([4.0, 4.0])
     assert smoothed([0.0, 1.0], 0.5) == pytest.approx([0.0, 2 / 3])

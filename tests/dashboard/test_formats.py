@@ -40,6 +40,13 @@ def test_text_from_outside_loses_every_mark_that_a_page_would_read_as_markdown()
     assert formats.plain("**b** :red[x] <b>\n$x$") == r"\*\*b\*\* \:red\[x\] \<b\> \$x\$"
 
 
+def test_characters_that_cannot_be_seen_are_named_in_their_place_and_lines_stay() -> None:
+    hostile = "a\u202eb\u200b\x1b[1m\U000e0041\u180e\u3164\ufe0f\n\tend"
+
+    assert formats.visible(hostile) == ("a⟨U+202E⟩b⟨U+200B⟩⟨U+001B⟩[1m⟨U+E0041⟩⟨U+180E⟩⟨U+3164⟩⟨U+FE0F⟩\n\tend")
+    assert formats.plain("a\u202eb") == r"a⟨U\+202E⟩b"
+
+
 def test_time_left_needs_an_estimate_and_a_run_that_has_not_ended() -> None:
     job = {"state": "running", "estimated_finish": 1060}
 

@@ -310,7 +310,7 @@ def test_a_grader_of_several_is_written_as_json_and_what_is_none_is_said_at_its_
     app.selectbox(key="grader").select("multi").run()
 
     app.text_area(key="grader_multi_graders").input('{"right": {"type": "math", ').run()
-    assert "graders` is no JSON" in app.error[0].value
+    assert "graders` is not valid JSON" in app.error[0].value
     graders = {"right": {"type": "math", "reference": "{{item.answer}}"}}
     app.text_area(key="grader_multi_graders").input(json.dumps(graders)).run()
     app.text_input(key="grader_multi_calculate_output").input("right ^ 2").run()
@@ -357,12 +357,12 @@ def test_the_address_of_a_comparison_names_runs_by_id_however_old_and_says_which
 
 def test_the_end_of_the_trainers_log_is_shown_as_it_was_printed(feed: Feed) -> None:
     run = feed.begin("logs")
-    run.log("first line\n<b>second</b> *line*\n")
+    run.log("first line\n<b>second</b> *line*\n\x1b[1mthird\u202e\n")
 
     app = open_run(run.id, tab="Log")
 
     assert not app.exception
-    assert app.text[0].value.splitlines() == ["first line", "<b>second</b> *line*"]
+    assert app.text[0].value.splitlines() == ["first line", "<b>second</b> *line*", "⟨U+001B⟩[1mthird⟨U+202E⟩"]
 
 
 def test_the_manifest_names_the_data_and_links_to_the_numbers(feed: Feed) -> None:
@@ -415,7 +415,7 @@ def test_a_file_is_reported_on_and_a_dry_run_shows_the_plan_and_queues_nothing(f
     app.button(key="dry_run").click().run()
 
     assert not app.exception
-    assert "8 rows · 6 with a prompt that stands above already" in texts(app).replace("\\", "")
+    assert "8 rows · 6 duplicate prompts" in texts(app).replace("\\", "")
     assert list(app.dataframe[0].value["Line"]) == [2, 3, 5, 6, 7, 8]
     plan = {metric.label: metric.value for metric in app.metric}
     assert (plan["Steps"], plan["Responses a step"]) == ("2", "32")  # 8 rows by 4 a step, 8 answers each

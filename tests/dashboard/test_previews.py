@@ -30,7 +30,7 @@ def test_a_file_without_fault_is_usable() -> None:
 def test_faults_of_every_kind_stand_in_the_order_of_their_lines() -> None:
     refused = [
         {"reason": "not_json", "count": 1, "examples": [{"line": 7, "detail": "no JSON"}]},
-        {"reason": "missing_field:answer", "count": 1, "examples": [{"line": 2, "detail": "no answer"}]},
+        {"reason": "missing_field:answer", "count": 1, "examples": [{"line": 2, "detail": "no\u200b answer"}]},
     ]
     found = report(
         num_refused=2,
@@ -43,9 +43,14 @@ def test_faults_of_every_kind_stand_in_the_order_of_their_lines() -> None:
     assert previews.report_verdict(found)[0] == "Would be refused"
     assert previews.report_faults(found) == {
         "Line": [2, 3, 5, 7],
-        "What": ["no answer", "the prompt stands in the other file too", "the prompt of line 1 again", "no JSON"],
+        "What": [
+            "no⟨U+200B⟩ answer",
+            "the prompt stands in the other file too",
+            "the prompt of line 1 again",
+            "no JSON",
+        ],
     }
-    assert "2 refused · 1 with a prompt that stands above already" in previews.report_words(found)
+    assert "2 refused · 1 duplicate prompt ·" in previews.report_words(found)
 
 
 def test_a_prompt_that_stands_twice_is_a_doubt_and_no_refusal() -> None:

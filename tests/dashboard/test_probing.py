@@ -51,6 +51,14 @@ def test_a_response_shows_its_score_or_its_trouble() -> None:
     assert probing.responses(FOUND)["Score"] == ["1", "timeout"]
 
 
+def test_what_cannot_be_seen_in_prompts_and_responses_is_named() -> None:
+    hostile = {"prompt": "1+\u202e2=", "response": "\u200b3", "score": 1.0, "error": None}
+
+    shown = probing.responses(FOUND | {"examples": [hostile]})
+
+    assert (shown["Prompt"], shown["Response"]) == (["1+⟨U+202E⟩2="], ["⟨U+200B⟩3"])
+
+
 def test_the_answer_is_shown_while_the_request_is_the_one_that_was_probed() -> None:
     def page() -> None:
         import streamlit as st

@@ -37,6 +37,10 @@ def test_a_line_that_is_longer_than_the_page_is_cut() -> None:
     assert problems.head(io.BytesIO(b"x" * 100_000)) == "x" * 160
 
 
+def test_what_cannot_be_seen_in_a_line_is_named() -> None:
+    assert problems.head(io.BytesIO("a\u202eb\r\nc".encode())) == "a⟨U+202E⟩b\nc"
+
+
 @pytest.mark.usefixtures("pages")
 def test_a_refused_upload_is_told_at_every_look_and_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []

@@ -3,12 +3,14 @@
 import { numberText } from "../live_chart/scale.js";
 
 const NAMES = { "\n": "⏎", "\r": "␍", "\t": "⇥" };
-// Control characters, marks that turn the direction of text, and characters without a width.
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g;
+// Control characters, marks that turn the direction of text, fillers, selectors and tags: what has no look of its own.
+// dashboard/formats.py has the same list.
+const UNSEEN =
+  /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\u{e0000}-\u{e01ef}]/gu;
 
 /** The text with every character that cannot be seen named in its place; it stays text, never markup. */
 export function visible(text) {
-  return text.replace(UNSEEN, (mark) => NAMES[mark] ?? `⟨U+${mark.charCodeAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
+  return text.replace(UNSEEN, (mark) => NAMES[mark] ?? `⟨U+${mark.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }
 
 /** A token as the strip shows it: a line break also breaks the line, white space alone and nothing at all get a sign. */

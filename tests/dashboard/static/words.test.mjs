@@ -12,6 +12,8 @@ const token = {
 
 test("what cannot be seen is named, and markup stays what it is", () => {
   assert.equal(visible("a\u202eb\u200bc<b>"), "a⟨U+202E⟩b⟨U+200B⟩c<b>");
+  assert.equal(visible("\u{e0041}\u{e007f}"), "⟨U+E0041⟩⟨U+E007F⟩");
+  assert.equal(visible("\u180e\u3164\ufe0f😀"), "⟨U+180E⟩⟨U+3164⟩⟨U+FE0F⟩😀");
   assert.equal(tokenText("a\nb"), "a⏎\nb");
   assert.equal(tokenText("  "), "␣␣");
   assert.equal(tokenText(""), "∅");
