@@ -104,7 +104,8 @@ _ENTROPY = Panel(
     [Series("policy/entropy", "policy")],
     unit="nats per token",
     color=2,
-    note="Mean entropy of the policy over response tokens. A fall towards zero is a collapse.",
+    note="Mean entropy of the policy over response tokens. It falls as the policy grows sure; near zero its answers no "
+    "longer differ.",
 )
 _MASK = Panel(
     "Mask rate",

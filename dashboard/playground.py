@@ -98,18 +98,18 @@ def answer(choice: JsonObject, *, is_growing: bool) -> JsonObject:
 
 
 def words(choice: JsonObject, *, is_growing: bool) -> str:
-    """`12 tokens · 0.81 per token`, where probabilities were asked for, and how the answer ended."""
+    """`12 tokens · mean token probability 0.81`, where probabilities were asked for, and how the answer ended."""
     if is_growing:
         return "being drawn"
     stopped = "stopped before its end" if choice["text"] else "stopped before it began"
-    end = {"length": "cut at the limit", "stop": "ended by itself", None: stopped}[choice["finish_reason"]]
+    end = {"length": "cut at the limit", "stop": "finished", None: stopped}[choice["finish_reason"]]
     told = choice["logprobs"]
     if not told or not told["token_logprobs"]:
         return end
     logprobs = told["token_logprobs"]
     mean = math.exp(math.fsum(logprobs) / len(logprobs))
     count = f"{len(logprobs):,} token{'s' if len(logprobs) > 1 else ''}"
-    return f"{count} · {formats.number(mean)} per token (geometric mean) · {end}"
+    return f"{count} · mean token probability {formats.number(mean)} · {end}"
 
 
 def _likely(top: Mapping[str, float]) -> list[list[Any]]:

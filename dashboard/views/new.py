@@ -163,7 +163,7 @@ def _written(setting: Setting, common: JsonObject) -> Any:
     try:
         return forms.parsed(text)
     except ValueError as error:
-        st.error(f"`{setting.name}` is no JSON: {formats.plain(str(error))}", icon=":material/data_object:")
+        st.error(f"`{setting.name}` is not valid JSON: {formats.plain(str(error))}", icon=":material/data_object:")
         return text
 
 

@@ -87,8 +87,8 @@ def _question() -> Question:
         temperature = st.slider(
             "Temperature", 0.0, 2.0, 1.0, step=0.1, key="temperature", bind="query-params", width=200
         )
-        max_tokens = st.number_input("Most tokens", 1, 4096, 64, key="max_tokens", bind="query-params", width=130)
-        num_answers = st.number_input("Answers each", 1, 8, 1, key="n", bind="query-params", width=130)
+        max_tokens = st.number_input("Max tokens", 1, 4096, 64, key="max_tokens", bind="query-params", width=130)
+        num_answers = st.number_input("Answers per model", 1, 8, 1, key="n", bind="query-params", width=150)
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="seed", bind="query-params", width=130)
         wants = st.toggle("Probability of each token", value=True, key="probabilities", bind="query-params")
     return Question(prompt, temperature, max_tokens, num_answers, seed, wants)

@@ -48,7 +48,7 @@ def _services(ready: Readiness) -> None:
             with st.container(border=True):
                 st.markdown(f"**{formats.plain(name.capitalize())}**")
                 st.badge(
-                    "Well" if well else "Not well",
+                    "OK" if well else "Down",
                     icon=":material/check_circle:" if well else ":material/error:",
                     color="green" if well else "red",
                 )
@@ -93,7 +93,7 @@ def _queue(queue: QueueState) -> None:
     st.subheader("Queue")
     waiting = tables.queue(queue["data"])
     if not waiting["Run"]:
-        st.caption("Nothing of yours waits.")
+        st.caption("None of your runs is waiting.")
         return
     st.dataframe(waiting, hide_index=True, height="content", key="waiting", alt="Your runs that wait, and for what")
 

@@ -201,7 +201,7 @@ def _thresholds(job: JobObject, step: Step) -> None:
             key=f"quantile-{job['id']}-{scope}",
             format="%.2f",
         )
-        st.caption(f"The run's own: tau_p {own_tau_p:g}, quantile {own_quantile:g}, {own_scope}.")
+        st.caption(f"The run's own: tau_p {own_tau_p:g}, quantile {own_quantile:g}, {microscope.SCOPES[own_scope]}.")
     chosen = Thresholds(tau_p, quantile, scope)
     step_choice.go(**microscope.thresholds_query(job, chosen))
     try:

@@ -119,7 +119,7 @@ def test_an_answer_that_is_read_while_it_grows_stays_as_it_was_read() -> None:
 def test_a_growing_answer_has_a_cursor_and_is_told_without_what_else_was_likely() -> None:
     question = Question("1+1=", 1.0, 3, 1, 0, wants_probabilities=True)
     growing = fold(question, piece(0, "1", tokens={"1": math.log(0.5)}))[0]
-    stopped = "1 token · 0.5 per token (geometric mean) · stopped before its end"
+    stopped = "1 token · mean token probability 0.5 · stopped before its end"
 
     assert playground.answer(growing, is_growing=True) == {
         "text": "1",
@@ -148,7 +148,7 @@ def test_an_answer_with_log_probabilities_becomes_columns_with_the_likeliest_fir
     assert tokens["text"] == ["a", "b"]
     assert tokens["p"] == pytest.approx([0.5, 0.02])
     assert [[token for token, _ in place] for place in tokens["likely"]] == [["a", "c"], ["d", "b"]]
-    assert playground.words(choice, is_growing=False) == "2 tokens · 0.1 per token (geometric mean) · ended by itself"
+    assert playground.words(choice, is_growing=False) == "2 tokens · mean token probability 0.1 · finished"
 
 
 def test_an_answer_without_them_is_its_text() -> None:

@@ -1,4 +1,7 @@
-"""Colours of the theme that are read as text or have text upon them, by the contrast ratio of WCAG 2.2."""
+"""What the dashboard tells Streamlit: how large an upload may be, and colours of the theme.
+
+Those that are read as text, or have text upon them, by the contrast ratio of WCAG 2.2.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,11 @@ import tomllib
 
 import pytest
 
+from api.settings import Settings
 from tests.dashboard.conftest import DASHBOARD
 
-THEME = tomllib.loads((DASHBOARD.parent / ".streamlit" / "config.toml").read_text())["theme"]
+CONFIG = tomllib.loads((DASHBOARD.parent / ".streamlit" / "config.toml").read_text())
+THEME = CONFIG["theme"]
 WHITE = "#ffffff"  # of the words on a chip
 
 
@@ -32,3 +37,7 @@ def test_words_on_a_chip_and_links_can_be_read(scheme: str) -> None:
     assert contrast(theme["primaryColor"], WHITE) >= 4.5
     assert contrast(theme.get("linkColor", theme["primaryColor"]), theme["backgroundColor"]) >= 4.5
     assert contrast(theme["primaryColor"], theme["backgroundColor"]) >= 3  # of a border and a slider
+
+
+def test_an_upload_may_be_as_large_as_the_api_takes_it() -> None:
+    assert CONFIG["server"]["maxUploadSize"] * 2**20 == Settings.model_fields["max_upload_bytes"].default
