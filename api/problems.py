@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import re
 import secrets
 from http import HTTPStatus
@@ -35,6 +36,7 @@ _UPLOAD = ("POST", "/v1/files")  # the one large body: it goes to disk, and is t
 _ALIVE = "/healthz"  # it needs no turn, and who is refused it believes that the process is dead
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _LOG = structlog.get_logger()
+_ERRORS = logging.getLogger("uvicorn.error")  # the server's own, where tracebacks are looked for; it shows no values
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": HTTPStatus(status).phrase}
@@ -48,7 +50,6 @@ def install_problems(app: FastAPI, *, max_upload_bytes: int) -> None:
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(Outage, _on_outage)
-    app.add_exception_handler(Exception, _on_bug)
     app.add_middleware(Shell, max_upload_bytes=max_upload_bytes)
 
 
@@ -113,10 +114,10 @@ async def _on_outage(request: Request, error: Exception) -> JSONResponse:
     return problem_response(request, away, {"Retry-After": "5"})
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
-    _LOG.error("bug", request_id=request.scope.get("request_id"), path=request.url.path, error=repr(error))
+def _bug(scope: Scope, error: Exception) -> JSONResponse:
+    _ERRORS.error("bug in %s %s (%s)", scope["method"], scope["path"], scope["request_id"], exc_info=error)
     return problem_response(
-        request, ServiceError("Something went wrong on our side; the request id finds it in the log.")
+        Request(scope), ServiceError("Something went wrong on our side; the request id finds it in the log.")
     )
 
 
@@ -146,7 +147,12 @@ class Shell:
             await answer(scope, receive, _stamped(send, scope))
             return
         rewriting = _Rewriter(scope, _stamped(send, scope))
-        await self._app(scope, _bounded(receive, limit), rewriting.send)
+        try:
+            await self._app(scope, _bounded(receive, limit), rewriting.send)
+        except Exception as error:  # here, and not in the framework's outermost layer: it is counted like any answer
+            if rewriting.has_started:
+                raise
+            await _bug(scope, error)(scope, receive, rewriting.send)
 
 
 class _Rewriter:
@@ -156,8 +162,11 @@ class _Rewriter:
         self._scope = scope
         self._send = send
         self._is_replaced = False
+        self.has_started = False
 
     async def send(self, message: Message) -> None:
+        """Passes a message of the answer on."""
+        self.has_started = True
         if message["type"] == "http.response.start" and message["status"] >= HTTPStatus.BAD_REQUEST:
             headers = MutableHeaders(raw=message["headers"])
             if headers.get("content-type", "text/plain").startswith("text/plain"):

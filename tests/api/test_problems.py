@@ -87,6 +87,29 @@ def test_a_database_that_is_away_is_a_503_that_says_so(home: Path, valkey_url: s
     assert ready.json()["checks"]["database"] != "ok"
 
 
+def test_a_bug_of_ours_is_an_answer_like_any_other(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("a secret of ours")
+
+    monkeypatch.setattr("api.store.files.list_files", fail)
+    origin = "http://dash:8501"
+    settings = service.settings.model_copy(update={"cors_origins": origin})
+    key = service.client.headers["authorization"]
+    with TestClient(create_app(settings), headers={"Authorization": key}, raise_server_exceptions=False) as client:
+        answer = client.get("/v1/files", headers={"X-Request-Id": "mine-1", "Origin": origin})
+        counted = client.get("/metrics").text
+    assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
+    assert answer.headers["x-request-id"] == answer.json()["request_id"] == "mine-1"
+    assert answer.headers["access-control-allow-origin"] == origin
+    assert "secret" not in answer.text
+    assert 'stapo_http_requests_total{method="GET",route="/v1/files",status="500"} 1.0' in counted
+    assert [(record.name, "mine-1" in record.message) for record in caplog.records if record.exc_info] == [
+        ("uvicorn.error", True)
+    ]
+
+
 def test_the_openapi_document_gives_each_operation_an_id_of_its_own(service: Service) -> None:
     document = service.client.get("/openapi.json").json()
     ids = [operation["operationId"] for path in document["paths"].values() for operation in path.values()]
