@@ -77,8 +77,8 @@ class Runner:
         attempt = self._attempt(job)
         recorder = Recorder(self.database, attempt)
         try:
-            failpoint("claimed")
             recorder.rewind()
+            failpoint("claimed")  # behind the last question to the rows before the run directory
             with self._devices.lend() as device:
                 trainer = start_trainer(attempt.run_dir, self._run_config(job), fence=job.fence, environment=device)
                 try:
