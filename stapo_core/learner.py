@@ -27,6 +27,7 @@ from stapo_core.rollout import Stopped
 from stapo_core.scoring import NotFinite, Scorer, name
 
 MAX_SKIPPED_IN_A_ROW = 3
+_LARGE_REWARD = 1024.0
 
 
 class Diverged(Exception):
@@ -149,8 +150,7 @@ class Learner:
                     parameter.copy_(state.tensors[f"weights/{name}"])
 
     def _lay_out(self, groups: Sequence[Group]) -> list[MiniBatch]:
-        rewards = torch.tensor([group.rewards for group in groups], dtype=torch.float32)
-        advantages = self.algorithm.advantage(rewards)
+        advantages = self.algorithm.advantage(_rewards(groups))
         size = len(groups) // self.config.batch.num_minibatches
         return [
             MiniBatch.lay_out(groups[i : i + size], advantages[i : i + size], device=self.policy.device)
@@ -262,6 +262,13 @@ class Learner:
         if self.counters.num_skipped_in_a_row >= MAX_SKIPPED_IN_A_ROW:
             raise Diverged(f"{MAX_SKIPPED_IN_A_ROW} updates in a row were not finite, the last because {fault}")
         learned.warnings.append(f"an update was skipped because {fault}")
+
+
+def _rewards(groups: Sequence[Group]) -> Float32[Tensor, "B G"]:
+    """The rewards; a group of large ones less its first, since only differences count and float32 would lose them."""
+    exact = torch.tensor([group.rewards for group in groups], dtype=torch.float64)
+    is_large = exact.abs().amax(dim=1, keepdim=True) > _LARGE_REWARD
+    return (exact - torch.where(is_large, exact[:, :1], 0.0)).float()
 
 
 def _nothing_to_learn(batch: MiniBatch, decision: Decision) -> str:

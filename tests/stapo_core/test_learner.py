@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stapo_core.algorithms import Decision, compose
+from stapo_core.algorithms import Decision, advantage, compose
 from stapo_core.batch import Group, Piece, Response, TokenStats
 from stapo_core.diagnostics import diagnose
 from stapo_core.learner import Diverged, Learner
@@ -185,6 +185,21 @@ def test_tokens_that_were_not_scored_before_the_first_update_are_not_compared_wi
     assert bool(last.is_scored.all())
     assert metrics["policy/ratio_max"] == 1.0
     assert metrics["sampler/logp_diff_mean"] is None
+
+
+@pytest.mark.parametrize(("offset", "is_exact"), [(0.0, True), (1e8, False), (-1e12, False)])
+def test_advantages_hang_on_differences_of_rewards_however_large_the_rewards_are(offset: float, is_exact: bool) -> None:
+    policy = make_policy()
+    (group,) = make_groups(num_prompts=1)
+    moved = replace(group, rewards=tuple(offset + reward for reward in (0.0, 1.0, 1.0, 2.0)))
+
+    (record,) = make_learner(policy, {"kind": "grpo"}, num_prompts=1).update([moved]).records
+
+    found = [record.tokens.advantages[record.tokens.rows == row][0].item() for row in range(4)]
+    assert found == pytest.approx([-1 / (2 / 3) ** 0.5, 0.0, 0.0, 1 / (2 / 3) ** 0.5], rel=1e-5)
+    if is_exact:
+        rewards = torch.tensor([moved.rewards], dtype=torch.float32)
+        assert found == advantage.normalized(rewards)[0].tolist()
 
 
 def test_a_second_pass_compares_with_the_policy_before_the_first() -> None:
