@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,6 +23,7 @@ from tests.chaos.faults import plan
 from tests.chaos.nursery import Nursery
 from tests.chaos.proxy import Proxy
 from tests.chaos.site import ROOT
+from tests.chaos.storm import Report
 from tests.chaos.trainer import follow, prompts_of
 
 
@@ -40,6 +43,23 @@ def test_a_release_has_enough_of_each() -> None:
     counts = Counter(fault.phase for fault in plan(1000, seed=1, per_phase=25))
     assert counts.total() >= 1000
     assert min(counts.values()) >= 25
+
+
+def test_a_phase_that_was_struck_less_often_than_planned_is_told() -> None:
+    report = Report(1, Counter(disk=2, clock=1, network=1), Counter(disk=1, clock=1))
+    assert report.missed == ["disk: 1 of 2 faults were done", "network: 0 of 1 faults were done"]
+
+
+def test_a_clock_jumps_an_hour_forwards_and_then_backwards() -> None:
+    code = (
+        "import os, signal, time; from datetime import datetime; from tests.chaos.clock import Moved, let_jump\n"
+        "let_jump()\n"
+        "for _ in range(2):\n"
+        "    os.kill(os.getpid(), signal.SIGUSR2)\n"
+        "    right = datetime.now().timestamp()\n"
+        "    print(round((time.time() - right) / 60), round((Moved.now().timestamp() - right) / 60))\n"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True) == "60 60\n-60 -60\n"
 
 
 @pytest.mark.parametrize("guard", GUARDS)
@@ -94,12 +114,16 @@ def test_a_reset_ends_a_connection_and_the_next_one_works(proxy: Proxy) -> None:
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=10.0) as connection:
         connection.sendall(b"one\n")
         assert connection.recv(9) == b"one\n"
-        proxy.reset()
+        assert proxy.reset()
         with pytest.raises(ConnectionResetError):
             connection.recv(9)
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=10.0) as connection:
         connection.sendall(b"two\n")
         assert connection.recv(9) == b"two\n"
+
+
+def test_a_reset_without_a_connection_is_none(proxy: Proxy) -> None:
+    assert not proxy.reset()
 
 
 def test_an_end_amid_connections_is_no_error(proxy: Proxy, caplog: pytest.LogCaptureFixture) -> None:
