@@ -6,6 +6,7 @@ Reads through `api.store.recordings`; decides nothing about who may read.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -139,6 +140,8 @@ def _inexact(columns: Columns, config: TrainConfig, thresholds: Thresholds, *, o
         return "The run takes its quantile over several mini-batches (entropy_window); here it is taken over each one."
     if thresholds.entropy_scope == "all_tokens" and not bool(columns["scored"].all()):
         return "Groups without an advantage were not scored in this run: their entropies are the sampler's, if any."
+    if thresholds.tau_p is not None and bool((columns["tau_p"] == np.float32(thresholds.tau_p)).all()):
+        thresholds = replace(thresholds, tau_p=None)  # it names what each mini-batch had
     if thresholds != own and config.batch.num_minibatches * config.batch.num_passes > 1:
         return "After the step's first update a run with these thresholds would have had other weights."
     return None

@@ -175,6 +175,9 @@ def test_at_its_own_thresholds_the_simulation_is_the_runs_own_mask(shipped: Ship
     assert (own["entering"]["count"], own["leaving"]["count"]) == (0, 0)
     assert own["funnel"]["low_p_low_h"] == own["simulated"]["num_masked"]
     assert len(own["minibatches"]) == 2
+    named = shipped.get("/mask-simulation", tau_p=0.02)
+    assert (named["is_exact"], named["note"], named["simulated"]) == (True, None, own["simulated"])
+    assert named["thresholds"]["tau_p"] == 0.02
 
 
 def test_a_stricter_threshold_frees_tokens_and_a_laxer_one_silences_more(shipped: Shipped) -> None:
