@@ -46,7 +46,7 @@ def etag_of(job: JobObject) -> str:
     changes while it goes on.
     """
     changed = [job.name, sorted(job.metadata.items()), job.priority, _STANDING.get(job.state, "live")]
-    told = job.model_dump_json(exclude={"estimated_finish": True})
+    told = job.model_dump_json(exclude={"estimated_finish": True, "queue": {"eta_low", "eta_high"}})
     return f'"{_digest(json.dumps(changed))}-{_digest(told)}"'
 
 

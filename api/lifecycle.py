@@ -46,6 +46,13 @@ CLAIMABLE = frozenset({S.QUEUED, S.RECOVERING})
 LEASED = frozenset({S.STARTING, S.RUNNING, S.PAUSING, S.EXPORTING, S.CANCELLING})
 """States in which a worker holds the job; a lease that runs out here means the worker is gone."""
 
+ACTIONS: dict[str, tuple[JobState, JobState]] = {
+    "cancel": (S.CANCELLING, S.CANCELLED),
+    "pause": (S.PAUSING, S.PAUSED),
+    "resume": (S.QUEUED, S.QUEUED),
+}
+"""What a caller may ask of a job, and where that takes one that a worker holds and one that none holds."""
+
 # The words of the dialect's `status`; the finer states fold into them.
 STATUS: dict[JobState, str] = {
     S.VALIDATING_FILES: "validating_files",
@@ -61,6 +68,18 @@ STATUS: dict[JobState, str] = {
     S.FAILED: "failed",
     S.CANCELLED: "cancelled",
 }
+
+
+def find_target(current: JobState, action: str) -> JobState:
+    """Where an action takes a job. Raises Conflict naming the state and the actions that it allows."""
+    targets = {each: held if current in LEASED else free for each, (held, free) in ACTIONS.items()}
+    if targets[action] not in MOVES[current]:
+        allowed = [each for each, target in targets.items() if target in MOVES[current]]
+        raise Conflict(
+            f"The job is {current} and takes no {action}; what it takes: {', '.join(allowed) or 'nothing more'}.",
+            code="illegal_state",
+        )
+    return targets[action]
 
 
 def check_move(current: JobState, target: JobState) -> None:

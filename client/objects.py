@@ -644,6 +644,8 @@ class ProbeFigures(TypedDict):
 class Queue(TypedDict):
     """Where a waiting job stands."""
 
+    eta_high: NotRequired[int | None]
+    eta_low: NotRequired[int | None]
     position: int
     reason: str
 

@@ -15,7 +15,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from api.deps import After, DatabaseDep, FetcherDep, Limit, OrderDep, ReaderDep, SettingsDep, ViewerDep, admit
 from api.errors import NotFound
 from api.etags import is_named
-from api.schemas import CheckpointObject, ListOf, model_name
+from api.schemas import CheckpointObject, ListOf, Problem, model_name
 from api.store import artifacts, jobs
 from api.store.database import Database
 from api.store.keys import Caller
@@ -63,7 +63,7 @@ def retrieve_checkpoint(checkpoint_id: str, caller: ReaderDep, database: Databas
     responses={
         206: {"description": "The range asked for"},
         304: {"description": "Not modified"},
-        416: {"description": "The range lies outside the file"},
+        416: {"model": Problem, "description": "The range lies outside the file"},
     },
 )
 def download_checkpoint_file(

@@ -28,7 +28,7 @@ from api.deps import (
 )
 from api.errors import TooLarge, Unprocessable
 from api.pace import slow
-from api.schemas import FileDeleted, FileObject, FileValidation, ListOf
+from api.schemas import FileDeleted, FileObject, FileValidation, ListOf, Problem
 from api.settings import Settings
 from api.store import files, usage
 from api.store.database import Database
@@ -106,7 +106,15 @@ def retrieve_file(file_id: str, caller: ReaderDep, database: DatabaseDep) -> Fil
         return FileObject.of(files.get_file(session, caller.tenant, file_id))
 
 
-@router.get("/{file_id}/content", summary="Download a file", response_class=FileResponse)
+@router.get(
+    "/{file_id}/content",
+    summary="Download a file",
+    response_class=FileResponse,
+    responses={
+        206: {"description": "The range asked for"},
+        416: {"model": Problem, "description": "The range lies outside the file"},
+    },
+)
 def retrieve_file_content(
     file_id: str, caller: DownloaderDep, database: DatabaseDep, settings: SettingsDep
 ) -> FileResponse:

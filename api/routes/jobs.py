@@ -178,7 +178,10 @@ def list_job_events(
 def create_stream_ticket(
     job_id: str, caller: TicketMakerDep, database: DatabaseDep, settings: SettingsDep
 ) -> StreamTicket:
-    """A short-lived ticket for `?ticket=` on what is read of this job: itself, its streams and downloads."""
+    """A short-lived ticket for `?ticket=` on what is read of this job: itself, its streams and downloads.
+
+    It is a secret and shown once, so no answer is kept: every call makes another, whatever its Idempotency-Key.
+    """
     with database.transaction() as session:
         job = jobs.get_job(session, caller.tenant, job_id)
         ticket, expires_at = keys.create_ticket(session, job, caller, lifetime_s=settings.ticket_s)

@@ -16,17 +16,28 @@ MAX_CHECKPOINTS = 1000
 
 @router.get("", summary="List models")
 def list_models(caller: ReaderDep, database: DatabaseDep, settings: SettingsDep) -> ListOf[ModelObject]:
-    """The base models that the operator allows, by name; then your fine-tuned models and checkpoints, newest first."""
+    """The base models that the operator allows, by name; then your fine-tuned models and checkpoints, newest first.
+
+    All in one page, up to the newest thousand checkpoints; `has_more` says that there are older ones, which their jobs
+    list.
+    """
     known = planning.list_models(settings.models_dir)
     data = [
         ModelObject(id=name, created=int(path.stat().st_mtime), owned_by="operator")
         for name, path in sorted(known.items())
     ]
     with database.transaction() as session:
-        made = artifacts.newest_checkpoints(session, caller.tenant, limit=MAX_CHECKPOINTS)
+        made = artifacts.newest_checkpoints(session, caller.tenant, limit=MAX_CHECKPOINTS + 1)
+    has_more = len(made) > MAX_CHECKPOINTS
+    made = made[:MAX_CHECKPOINTS]
     data += [_tuned(model_name(job), row, job) for row, job in made if row.final]
     data += [_tuned(f"{model_name(job)}:ckpt-step-{row.step}", row, job) for row, job in made]
-    return ListOf(data=data, first_id=data[0].id if data else None, last_id=data[-1].id if data else None)
+    return ListOf(
+        data=data,
+        has_more=has_more,
+        first_id=data[0].id if data else None,
+        last_id=data[-1].id if data else None,
+    )
 
 
 @router.get("/{model}", summary="Retrieve a model")

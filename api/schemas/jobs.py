@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal
 
@@ -38,6 +39,11 @@ class Queue(Wire):
 
     position: int
     reason: str
+    eta_low: int | None = None
+    """When it starts at the soonest, as things stand; null while no worker is alive."""
+    eta_high: int | None = None
+    """When it starts at the latest, if no job goes first that does not now; null where the running jobs before it have
+    told no pace yet, and where more jobs go first than there are slots, for how long those take nobody knows."""
 
 
 class JobObject(Wire):
@@ -168,7 +174,7 @@ def job_object(row: Job, facts: JobFacts) -> JobObject:
         started_at=epoch(row.started_at) if row.started_at else None,
         latest=facts.latest,
         latest_evaluation=facts.latest_evaluation,
-        queue=Queue(position=facts.place.position, reason=facts.place.reason) if facts.place else None,
+        queue=Queue(**asdict(facts.place)) if facts.place else None,
     )
 
 

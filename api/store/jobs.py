@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,12 +10,12 @@ from typing import Any
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
-from api.errors import Conflict, NotFound
-from api.lifecycle import CLAIMABLE, LEASED, STATUS, TERMINAL, JobState
+from api.errors import NotFound
+from api.lifecycle import CLAIMABLE, LEASED, STATUS, JobState, find_target
 from api.store.events import add_event, move
 from api.store.ids import JOB, new_id
 from api.store.pages import Cursor, Order, Page, read_page
-from api.store.tables import CLAIMABLE_STATES, Job
+from api.store.tables import CLAIMABLE_STATES, LEASED_STATES, Job
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,9 @@ class QueuePlace:
 
     position: int
     reason: str
+    eta_low: int | None = None
+    eta_high: int | None = None
+    """Between these seconds since the epoch it starts, as things stand; None where nothing can be said."""
 
 
 def create_job(session: Session, tenant: str, new: NewJob) -> Job:
@@ -132,12 +136,11 @@ def request_cancel(session: Session, tenant: str, job_id: str) -> Job:
     state = JobState(job.state)
     if state in (JobState.CANCELLING, JobState.CANCELLED):
         return job
-    _refuse_if_ended(state, "cancel")
+    target = find_target(state, "cancel")
     job.cancel_requested_at = session.scalars(select(func.now())).one()
-    if state in LEASED:
-        move(session, job, JobState.CANCELLING, "Cancelling: the trainer saves a checkpoint and stops.")
-    else:
-        move(session, job, JobState.CANCELLED, "Cancelled before a worker held it.")
+    is_held = state in LEASED
+    told = "Cancelling: the trainer saves a checkpoint and stops." if is_held else "Cancelled before a worker held it."
+    move(session, job, target, told)
     return job
 
 
@@ -147,11 +150,10 @@ def request_pause(session: Session, tenant: str, job_id: str) -> Job:
     state = JobState(job.state)
     if state in (JobState.PAUSING, JobState.PAUSED):
         return job
-    _refuse_if_ended(state, "pause")
-    if state in LEASED:
-        move(session, job, JobState.PAUSING, "Pausing: the trainer saves a checkpoint and stops.")
-    else:
-        move(session, job, JobState.PAUSED, "Paused before a worker held it.")
+    target = find_target(state, "pause")
+    is_held = state in LEASED
+    told = "Pausing: the trainer saves a checkpoint and stops." if is_held else "Paused before a worker held it."
+    move(session, job, target, told)
     return job
 
 
@@ -160,8 +162,7 @@ def resume_job(session: Session, tenant: str, job_id: str) -> Job:
     job = lock_job(session, tenant, job_id)
     if JobState(job.state) is JobState.QUEUED:
         return job
-    _refuse_if_ended(JobState(job.state), "resume")
-    move(session, job, JobState.QUEUED, "Resumed: waiting for a worker.")
+    move(session, job, find_target(JobState(job.state), "resume"), "Resumed: waiting for a worker.")
     job.not_before = session.scalars(select(func.now())).one()
     job.attempts_without_progress = 0
     job.stop_reason = None
@@ -184,8 +185,30 @@ def queue_places(session: Session, jobs: Sequence[Job], *, worker_silent_s: floa
             reason = f"waiting {(job.not_before - row.now).total_seconds():.0f} s after a failed attempt"
         else:
             reason = "waiting for a free worker slot"
-        places[job.id] = QueuePlace(position=row.place or 1, reason=reason)
+        position = row.place or 1
+        soonest, latest = _guess_start(position, row.num_slots, row.left_s or [])
+        begin = max(row.now, job.not_before).timestamp()
+        places[job.id] = QueuePlace(
+            position=position,
+            reason=reason,
+            eta_low=None if soonest is None else round(max(begin, row.now.timestamp() + soonest)),
+            eta_high=None if latest is None else round(max(begin, row.now.timestamp() + latest)),
+        )
     return places
+
+
+def _guess_start(position: int, num_slots: int, left_s: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Seconds until the job at this place starts, at the soonest and at the latest.
+
+    `left_s` says how long each running job still takes at its newest step's pace, None where it has told none. At the
+    soonest whatever goes first is over at once, for how long that takes nobody knows; at the latest it keeps its slot.
+    """
+    if not num_slots:
+        return None, None
+    free = [0.0] * max(0, num_slots - len(left_s))
+    soonest = min([*free, *(0.0 if left is None else left for left in left_s)])
+    latest = sorted([*free, *(math.inf if left is None else left for left in left_s)])[:num_slots]
+    return soonest, latest[position - 1] if position <= len(latest) and math.isfinite(latest[position - 1]) else None
 
 
 # Written out, since every look at a waiting job asks it: to build it from its parts takes longer than to run it.
@@ -194,10 +217,16 @@ WITH queue AS (
     SELECT id, row_number() OVER (ORDER BY priority DESC, number) AS place FROM jobs
     WHERE state IN ({", ".join(f"'{state}'" for state in CLAIMABLE_STATES)})
 )
-SELECT asked.id, queue.place, beats.num_slots, now() AS now
+SELECT asked.id, queue.place, beats.num_slots, held.left_s, now() AS now
 FROM unnest(cast(:ids AS text[])) AS asked (id) LEFT JOIN queue ON queue.id = asked.id,
-(SELECT coalesce(sum(slots), 0) AS num_slots FROM worker_beats
- WHERE seen_at > now() - make_interval(secs => :silent_s)) AS beats""")  # noqa: S608  # of our own words
+(SELECT cast(coalesce(sum(slots), 0) AS int) AS num_slots FROM worker_beats
+ WHERE seen_at > now() - make_interval(secs => :silent_s)) AS beats,
+(SELECT array_agg(CASE WHEN state = 'running' THEN (num_steps - step) * newest.step_s END) AS left_s
+ FROM jobs LEFT JOIN LATERAL (
+    SELECT cast(values ->> 'speed/step_s' AS float) AS step_s FROM step_metrics
+    WHERE job_id = jobs.id AND kind = 'train' ORDER BY step_metrics.step DESC LIMIT 1
+ ) AS newest ON true
+ WHERE state IN ({", ".join(f"'{state}'" for state in LEASED_STATES)})) AS held""")  # noqa: S608  # of our own words
 
 
 def _own(tenant: str, job_id: str) -> Any:
@@ -210,8 +239,3 @@ def _one(job: Job | None, job_id: str, param: str | None) -> Job:
             f"There is no job '{job_id}'; GET /v1/fine_tuning/jobs lists yours.", code="job_not_found", param=param
         )
     return job
-
-
-def _refuse_if_ended(state: JobState, action: str) -> None:
-    if state in TERMINAL:
-        raise Conflict(f"The job has ended ({state}): there is nothing to {action}.", code="illegal_state")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from api.routes import models
 from api.store import artifacts, jobs
 from tests.api.conftest import Service
 
@@ -94,3 +95,15 @@ def test_checkpoints_are_listed_with_sizes_and_digests(service: Service, checkpo
 def test_another_tenants_checkpoint_does_not_exist(service: Service, checkpoint_id: str) -> None:
     for suffix in ("", "/archive", "/files/model.safetensors"):
         assert service.stranger.get(f"/v1/fine_tuning/checkpoints/{checkpoint_id}{suffix}").status_code == 404
+
+
+def test_a_list_of_models_says_that_it_is_cut(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "MAX_CHECKPOINTS", 2)
+    job = service.create_job()
+    for step in (1, 2, 3):
+        listed = service.client.get("/v1/models").json()
+        assert listed["has_more"] is False
+        service.add_checkpoint(job["id"], step)
+    listed = service.client.get("/v1/models").json()
+    assert listed["has_more"] is True
+    assert [model["id"].rpartition("-")[2] for model in listed["data"]] == ["tiny", "3", "2"]

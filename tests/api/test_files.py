@@ -23,6 +23,26 @@ def test_a_range_of_a_file_can_be_read(service: Service) -> None:
     assert (answer.status_code, answer.content) == (206, to_jsonl(ROWS)[2:8])
 
 
+def test_a_range_outside_of_a_file_is_refused_as_the_document_says(service: Service) -> None:
+    job = service.create_job()
+    checkpoint = service.add_checkpoint(job["id"], 2)
+    paths = service.client.get("/openapi.json").json()["paths"]
+    for base, template in (
+        (f"/v1/files/{job['training_file']}/content", "/v1/files/{file_id}/content"),
+        (
+            f"/v1/fine_tuning/checkpoints/{checkpoint}/files/config.json",
+            "/v1/fine_tuning/checkpoints/{checkpoint_id}/files/{path}",
+        ),
+    ):
+        answer = service.client.get(base, headers={"Range": "bytes=1000000-"})
+        assert (answer.status_code, answer.headers["content-type"]) == (416, "application/problem+json")
+        described = paths[template]["get"]["responses"]
+        assert described["416"]["content"] == {
+            "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+        }
+        assert "Content-Range" in described["206"]["headers"]
+
+
 def test_files_are_paged_newest_first_without_a_gap(service: Service) -> None:
     ids = [service.upload()["id"] for _ in range(5)]
     first = service.client.get("/v1/files", params={"limit": 3}).json()

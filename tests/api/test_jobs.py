@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from api.store import jobs, leases, metrics
 from tests.api.conftest import Service, to_jsonl
 
 
@@ -166,7 +169,31 @@ def test_a_queued_job_is_cancelled_at_once_and_stays_so(service: Service) -> Non
     assert service.client.post(f"{path}/cancel").json()["status"] == "cancelled"
     answer = service.client.post(f"{path}/resume")
     assert answer.status_code == 409
-    assert "cancelled" in answer.json()["detail"]
+    assert answer.json()["detail"] == "The job is cancelled and takes no resume; what it takes: nothing more."
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "allowed"),
+    [
+        ("exporting", "pause", "cancel"),
+        ("running", "resume", "cancel, pause"),
+        ("paused", "pause", None),
+        ("cancelling", "pause", "nothing more"),
+        ("recovering", "resume", "cancel, pause"),
+    ],
+)
+def test_an_action_that_the_state_does_not_allow_names_those_that_it_does(
+    service: Service, state: str, action: str, allowed: str | None
+) -> None:
+    job_id = service.create_job()["id"]
+    with service.database.transaction() as session:
+        jobs.lock_job(session, "ours", job_id).state = state
+    answer = service.client.post(f"/v1/fine_tuning/jobs/{job_id}/{action}")
+    if allowed is None:
+        assert answer.status_code == 200
+    else:
+        detail = f"The job is {state} and takes no {action}; what it takes: {allowed}."
+        assert (answer.status_code, answer.json()["detail"]) == (409, detail)
 
 
 def test_a_paused_job_waits_until_it_is_resumed(service: Service) -> None:
@@ -178,8 +205,41 @@ def test_a_paused_job_waits_until_it_is_resumed(service: Service) -> None:
 
 def test_a_waiting_job_knows_its_place_and_the_reason(service: Service) -> None:
     first, second = service.create_job(), service.create_job()
-    assert first["queue"] == {"position": 1, "reason": "no worker is alive"}
+    nobody_knows = {"eta_low": None, "eta_high": None}
+    assert first["queue"] == {"position": 1, "reason": "no worker is alive"} | nobody_knows
     assert second["queue"]["position"] == 2
+
+
+def test_a_waiting_job_knows_between_when_and_when_it_starts(service: Service) -> None:
+    def run(*, step: int, step_s: float | None = None) -> None:
+        job_id = service.create_job()["id"]
+        with service.database.transaction() as session:
+            job = jobs.lock_job(session, "ours", job_id)
+            job.state, job.step, job.worker = "running", step, "w"
+            if step_s is not None:
+                metrics.add_metrics(session, job, "train", step, {"speed/step_s": step_s}, datetime.now(UTC))
+
+    def expect(job: dict[str, Any], low: float | None, high: float | None) -> None:
+        queue = service.client.get(f"/v1/fine_tuning/jobs/{job['id']}").json()["queue"]
+        for name, seconds in (("eta_low", low), ("eta_high", high)):
+            assert queue[name] == (None if seconds is None else pytest.approx(time.time() + seconds, abs=60)), name
+
+    run(step=3, step_s=1000.0)  # of 5 steps
+    run(step=1, step_s=1000.0)
+    first, second, third = (service.create_job() for _ in range(3))
+    expect(first, None, None)  # no worker is alive
+    with service.database.transaction() as session:
+        leases.beat(session, "w", slots=2)
+    expect(first, 2000, 2000)
+    expect(second, 2000, 4000)
+    expect(third, 2000, None)
+    with service.database.transaction() as session:
+        leases.beat(session, "w", slots=3)
+    expect(first, 0, 0)
+    expect(second, 0, 2000)
+    run(step=0)  # it takes the third slot and has told no pace
+    expect(first, 0, 2000)
+    expect(third, 0, None)
 
 
 def test_jobs_are_filtered_by_status(service: Service) -> None:
