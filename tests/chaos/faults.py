@@ -34,7 +34,7 @@ class Fault:
     action: str
 
 
-AT_PLACES = {"kill": 6, "stop": 1, "raise ENOSPC": 1, "sleep 0.7": 1}
+AT_PLACES = {"kill": 5, "stop": 1, "raise ENOSPC": 1, "raise EIO": 1, "sleep 0.7": 1}
 FROM_OUTSIDE: dict[tuple[str, str], int] = {
     ("worker", "kill"): 5,
     ("worker", "term"): 3,
