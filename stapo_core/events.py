@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 EXIT_DONE = 0
 EXIT_STOPPED = 75  # stopped on request, with a checkpoint
@@ -15,7 +15,9 @@ EXIT_HALTED = 74  # cannot go on before somebody acts; the last checkpoint is wh
 EXIT_FENCED = 76  # another trainer holds this run directory
 EXIT_BAD_CONFIG = 78  # never retried
 
+MAX_TEXT = 10_000
 HaltReason = Literal["storage_full", "grader_errors"]
+Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT])]
 Stage = Literal["loading", "evaluating", "sampling", "grading", "learning", "saving", "exporting"]
 
 
@@ -102,7 +104,7 @@ class CheckpointRejected(Event):
 
     type: Literal["checkpoint_rejected"] = "checkpoint_rejected"
     folder: str
-    reason: str
+    reason: Text
 
 
 class Unjudged(BaseModel):
@@ -129,7 +131,7 @@ class Warned(Event):
     """Something the user should know that does not stop the run."""
 
     type: Literal["warning"] = "warning"
-    message: str
+    message: Text
     step: int = 0
 
 
@@ -147,7 +149,7 @@ class Halted(Event):
     type: Literal["halted"] = "halted"
     stage: Stage
     reason: HaltReason
-    message: str
+    message: Text
 
 
 class Failed(Event):
@@ -156,7 +158,7 @@ class Failed(Event):
     type: Literal["failed"] = "failed"
     stage: Stage
     code: str
-    message: str
+    message: Text
     param: str | None = None
     retryable: bool = False
 

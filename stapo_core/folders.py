@@ -222,6 +222,8 @@ def link_or_copy(source: Path, target: Path, *, keep_alive: Callable[[], object]
                 os.fsync(writer.fileno())
                 keep_alive()
         shutil.copymode(source, target)
+    else:
+        keep_alive()
 
 
 def describe(path: Path, root: Path) -> CheckpointFile:

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 from pydantic import ValidationError
 
+from api.errors import Unprocessable
 from api.lifecycle import JobState
 from api.store import artifacts, leases, metrics, recordings, rollouts
 from api.store.database import Database, Session
@@ -57,6 +58,8 @@ class Recorder:
         """Why the trainer gave up, once it has said so."""
         self.halt: events.Halted | None = None
         """Why the trainer cannot go on before somebody acts, once it has said so."""
+        self.keep_alive: Callable[[], object] = lambda: None
+        """Called while files are published, which may take longer than a lease: renews it, and raises Fenced."""
 
     def rewind(self) -> None:
         """Before the trainer begins: goes back where a crash has left the disk with less than was shipped."""
@@ -67,31 +70,47 @@ class Recorder:
 
     def ship(self) -> None:
         """Writes whatever is new in the spool. Raises Fenced when another attempt has been let in, and Outage."""
-        while self._ship_batch():
+        while self.ship_batch():
             pass
 
-    def _ship_batch(self) -> bool:
+    def ship_batch(self) -> bool:
+        """Writes the next lines of the spool, a bounded number; whether more lay behind them. Raises as `ship`."""
         with self._database.transaction() as session:
             offset = leases.hold(session, self._attempt.job_id, self._attempt.fence).spool_offset
-        lines = self._read_lines(offset)
+        lines, has_more = self._read_lines(offset)
         if not lines:
             return False
+        self._ship_lines(offset, lines)
+        return has_more
+
+    def _ship_lines(self, offset: int, lines: Sequence[bytes]) -> None:
         said = [self._publish(_parse(line)) for line in lines]
+        try:
+            self._write(offset, offset + sum(map(len, lines)), said)
+        except (Unprocessable, ValueError, OverflowError) as error:  # a number that no column holds, or no clock shows
+            if len(lines) == 1:
+                self._write(offset, offset + len(lines[0]), [_refuse(lines[0], str(error))])
+                return
+            for line in lines:
+                self._ship_lines(offset, [line])
+                offset += len(line)
+
+    def _write(self, offset: int, end: int, said: Sequence[events.TrainerEvent | RolloutsIndexed]) -> None:
+        """What the spool says from `offset` to `end`, in one transaction."""
+        self._remember_end(said)  # the answer to the commit may be lost, and these lines are not read again then
         with self._database.transaction() as session:
             job = leases.hold(session, self._attempt.job_id, self._attempt.fence)
             if job.spool_offset != offset:
-                return True
+                return
             for event in said:
                 _WRITERS[type(event)](session, job, event)
             dropped = artifacts.drop_checkpoints(session, job, keep=self._attempt.keep_checkpoints)
             forgotten = self._forget_rollouts(session, job, said)
-            job.spool_offset = offset + sum(map(len, lines))
+            job.spool_offset = end
             leases.prolong_lease(session, job, lease_s=self._attempt.lease_s)
             failpoint("flushing")
         artifacts.remove_folders(self._attempt.artifacts_dir, self._attempt.job_id, dropped)
         self._remove_recordings(forgotten)
-        self._remember_end(said)
-        return True
 
     def _forget_rollouts(self, session: Session, job: Job, said: Sequence[Any]) -> list[int]:
         """Drops the oldest recorded steps when new ones have taken the job over its share of the store."""
@@ -122,8 +141,8 @@ class Recorder:
             elif isinstance(event, events.Halted):
                 self.halt = event
 
-    def _read_lines(self, offset: int) -> Sequence[bytes]:
-        """Whole lines behind `offset`, on the disk before any row tells of them.
+    def _read_lines(self, offset: int) -> tuple[list[bytes], bool]:
+        """Whole lines behind `offset`, on the disk before any row tells of them; and whether more were passed over.
 
         A line that is still being written has no newline yet and waits.
         """
@@ -131,14 +150,19 @@ class Recorder:
             with (self._attempt.run_dir / "events.jsonl").open("rb") as spool:
                 spool.seek(offset)
                 read = spool.read(CHUNK)
+                if is_full := len(read) == CHUNK:
+                    read += spool.readline()
                 if read:
                     os.fdatasync(spool.fileno())
         except FileNotFoundError:
-            return []
-        return [line for line in read.splitlines(keepends=True) if line.endswith(b"\n")][:BATCH_LINES]
+            return [], False
+        lines = [line + b"\n" for line in read.split(b"\n")[:-1]]
+        return lines[:BATCH_LINES], is_full or len(lines) > BATCH_LINES
 
     def _publish(self, event: events.TrainerEvent) -> events.TrainerEvent | RolloutsIndexed:
         """Puts what was saved where it can be downloaded, before a row says so; other events pass unchanged."""
+        if isinstance(event, events.CheckpointSaved | events.RolloutsRecorded):
+            self.keep_alive()
         if isinstance(event, events.CheckpointSaved):
             return self._publish_checkpoint(event)
         if isinstance(event, events.RolloutsRecorded):
@@ -150,7 +174,14 @@ class Recorder:
         attempt = self._attempt
         try:
             source = attempt.run_dir / event.file
-            path = recordings.publish_recording(source, attempt.artifacts_dir, attempt.job_id, event.step)
+            path = recordings.publish_recording(
+                source,
+                attempt.artifacts_dir,
+                attempt.job_id,
+                event.step,
+                fence=attempt.fence,
+                keep_alive=self.keep_alive,
+            )
             return RolloutsIndexed(event.step, recordings.index_recording(path))
         except (OSError, pa.ArrowException, KeyError) as error:
             if is_storage_full(error):
@@ -162,7 +193,15 @@ class Recorder:
         attempt, source = self._attempt, self._attempt.run_dir / event.folder
         files = [file.path for file in event.files]
         try:
-            artifacts.publish_folder(source, attempt.artifacts_dir, attempt.job_id, event.step, files=files)
+            artifacts.publish_folder(
+                source,
+                attempt.artifacts_dir,
+                attempt.job_id,
+                event.step,
+                files=files,
+                fence=attempt.fence,
+                keep_alive=self.keep_alive,
+            )
         except FileNotFoundError:  # newer ones replaced it while the database was away
             message = f"The checkpoint of step {event.step} was replaced by newer ones before it could be published."
             return events.Warned(time=event.time, step=event.step, message=message)
@@ -174,8 +213,12 @@ def _parse(line: bytes) -> events.TrainerEvent:
     try:
         return events.parse_event(line.replace(b"\\u0000", b"\\ufffd"))  # Postgres keeps no NUL
     except ValidationError as error:
-        message = f"The trainer wrote a line that is no event: {line[:200]!r} ({error.error_count()} errors)."
-        return events.Warned(time=datetime.now(UTC).timestamp(), message=message)
+        return _refuse(line, f"{error.error_count()} errors")
+
+
+def _refuse(line: bytes, why: str) -> events.Warned:
+    message = f"The trainer wrote a line that is no event: {line[:200]!r} ({why})."
+    return events.Warned(time=datetime.now(UTC).timestamp(), message=message)
 
 
 # --- one writer per event -----------------------------------------------------------------------------------------

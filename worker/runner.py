@@ -140,20 +140,29 @@ class Runner:
         A database that is away stops nothing: the spool keeps what the trainer says until it returns.
         """
         renewed_at = time.monotonic()
+
+        def keep_alive() -> None:
+            nonlocal renewed_at
+            if time.monotonic() - renewed_at >= self.settings.heartbeat_s:
+                wish = self._renew(attempt)
+                renewed_at = time.monotonic()
+            else:
+                wish = self._read_wish(attempt)
+            if trainer.exit_code() is None:
+                self._obey(wish, trainer)
+
+        recorder.keep_alive = keep_alive
+        is_behind = False
         while trainer.exit_code() is None:
-            trainer.wait(self.settings.poll_s)
+            trainer.wait(0.0 if is_behind else self.settings.poll_s)
             trainer.kill_if_stalled(self.settings.stall_s)
             try:
-                recorder.ship()
-                if time.monotonic() - renewed_at >= self.settings.heartbeat_s:
-                    wish = self._renew(attempt)
-                    renewed_at = time.monotonic()
-                else:
-                    wish = self._read_wish(attempt)
+                is_behind = recorder.ship_batch()
+                keep_alive()
             except Outage as error:
                 _LOG.warning("database_away", job=attempt.job_id, error=str(error))
-                wish = JobState.RUNNING
-            self._obey(wish, trainer)
+                is_behind = False
+                self._obey(JobState.RUNNING, trainer)
 
     def _obey(self, wish: JobState, trainer: Trainer) -> None:
         """Asks the trainer to leave where the tenant or the operator wants that."""

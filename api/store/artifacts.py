@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,20 @@ BEST = "checkpoint/best"
 """In the metrics of a checkpoint that was the best so far when it was saved; the newest of those is the best."""
 
 
-def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int, *, files: Collection[str] = ()) -> None:
+def publish_folder(
+    source: Path,
+    artifacts_dir: Path,
+    job_id: str,
+    step: int,
+    *,
+    files: Collection[str] = (),
+    fence: int = 0,
+    keep_alive: Callable[[], object] = lambda: None,
+) -> None:
     """Puts a whole checkpoint folder into the artifact store: linked where the file system can, else copied.
+
+    `fence` is that of the attempt which does so; `keep_alive` is called between pieces, and last before the folder
+    appears: what it raises ends the work.
 
     Returns when all of it is on the disk. One that was published before its step was done again is replaced. Raises
     FileNotFoundError when the folder, or one of the `files` that it must hold, was removed, and OSError when the store
@@ -32,13 +44,14 @@ def publish_folder(source: Path, artifacts_dir: Path, job_id: str, step: int, *,
     target = folder_path(artifacts_dir, job_id, step)
     if target.exists() and _holds_the_same(target, source):
         return
-    staging = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    staging = target.with_name(f".tmp-{target.name}-{fence}")
     make_durably(staging.parent)
     shutil.rmtree(staging, ignore_errors=True)
     try:
-        if missing := set(files) - _copy(source, staging):
+        if missing := set(files) - _copy(source, staging, keep_alive):
             raise FileNotFoundError(f"{source} no longer holds {', '.join(sorted(missing))}")
         sync_all([*(path for path in staging.rglob("*") if path.is_dir()), staging])
+        keep_alive()
         if target.exists():
             shutil.rmtree(target)
         staging.rename(target)
@@ -157,7 +170,7 @@ def folder_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
     return artifacts_dir / job_id / f"step-{step:06d}"
 
 
-def _copy(source: Path, target: Path) -> set[str]:
+def _copy(source: Path, target: Path, keep_alive: Callable[[], object]) -> set[str]:
     """Copies the files that nobody removes meanwhile; gives their paths. Raises FileNotFoundError without a folder."""
     copied = set()
     for folder, _, names in os.walk(source, onerror=_raise):
@@ -165,7 +178,7 @@ def _copy(source: Path, target: Path) -> set[str]:
         (target / inside).mkdir()
         for name in names:
             try:
-                link_or_copy(source / inside / name, target / inside / name, keep_alive=lambda: None)
+                link_or_copy(source / inside / name, target / inside / name, keep_alive=keep_alive)
             except FileNotFoundError:
                 if (source / inside / name).exists():  # then it is the store that lost something
                     raise

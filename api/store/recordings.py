@@ -9,10 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import math
-import os
-import shutil
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from api.errors import NotFound
+from stapo_core.folders import link_or_copy, make_durably, sync
 
 PREVIEW_CHARACTERS = 200
 SEARCHED_CHARACTERS = 100_000
@@ -72,22 +71,28 @@ def recording_path(artifacts_dir: Path, job_id: str, step: int) -> Path:
     return artifacts_dir / job_id / "rollouts" / f"step-{step:06d}.parquet"
 
 
-def publish_recording(source: Path, artifacts_dir: Path, job_id: str, step: int) -> Path:
-    """Puts a step's file into the artifact store, whole, in place of an earlier attempt's.
+def publish_recording(
+    source: Path,
+    artifacts_dir: Path,
+    job_id: str,
+    step: int,
+    *,
+    fence: int = 0,
+    keep_alive: Callable[[], object] = lambda: None,
+) -> Path:
+    """Puts a step's file into the artifact store, whole and on the disk, in place of an earlier attempt's.
 
-    Raises FileNotFoundError when the file is gone.
+    `fence` and `keep_alive` as in `artifacts.publish_folder`. Raises FileNotFoundError when the file is gone.
     """
     target = recording_path(artifacts_dir, job_id, step)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging = target.with_name(f".tmp-{target.name}-{os.getpid()}")
+    make_durably(target.parent)
+    staging = target.with_name(f".tmp-{target.name}-{fence}")
     staging.unlink(missing_ok=True)
-    try:
-        os.link(source, staging)
-    except FileNotFoundError:
-        raise
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, staging)
+    link_or_copy(source, staging, keep_alive=keep_alive)
+    sync(staging)
+    keep_alive()
     staging.rename(target)
+    sync(target.parent)
     return target
 
 

@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import itertools
 import os
 import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +18,14 @@ import pytest
 from api.errors import Fenced
 from api.settings import Settings
 from api.store import artifacts, jobs, leases, metrics, recordings, rollouts
-from api.store.database import Database
+from api.store.database import Database, Outage, Session
 from api.store.events import list_events
 from api.store.metrics import MetricsFilter
 from api.store.rollouts import RolloutFilter
-from stapo_core import events
+from stapo_core import events, folders
 from stapo_core.spool import Spool, is_storage_full
 from tests.worker.conftest import AddJob, ReadJob
-from worker.recorder import Attempt, Recorder
+from worker.recorder import CHUNK, Attempt, Recorder
 
 T = 1_790_000_000.0
 CRASH = {"code": "trainer_crashed", "message": "crash", "param": None, "stage": None, "retryable": True}
@@ -346,6 +349,93 @@ def test_a_nul_that_the_trainer_says_is_shown_as_what_it_is(run: Run) -> None:
     run.say(started(), events.Warned(time=T, message="a\0b"))
     run.recorder.ship()
     assert ("warning", "a\ufffdb") in run.told()
+
+
+def test_a_batch_has_an_end_however_much_is_said(run: Run) -> None:
+    run.say(started(), *(step(number) for number in range(1, 1200)))
+    assert run.recorder.ship_batch()
+    assert len(run.metrics()) == 499
+    run.recorder.ship()
+    assert len(run.metrics()) == 1199
+
+
+def test_last_words_are_remembered_when_the_answer_to_their_commit_is_lost(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.say(started(), events.Failed(time=T, stage="sampling", code="oom", message="out of memory", retryable=True))
+    begin = run.database.transaction
+
+    @contextmanager
+    def lose_the_answer() -> Iterator[Session]:
+        with begin() as session:
+            yield session
+        raise Outage("the answer was lost")
+
+    transactions = iter([begin, lose_the_answer])
+    with monkeypatch.context() as patched:
+        patched.setattr(run.database, "transaction", lambda: next(transactions)())
+        with pytest.raises(Outage):
+            run.recorder.ship()
+    run.recorder.ship()
+    assert run.recorder.failure is not None
+    assert [message for kind, message in run.told() if kind == "failure"] == ["The trainer gave up: out of memory"]
+
+
+def test_a_line_of_any_length_is_read_and_its_message_cut(run: Run) -> None:
+    run.say(started())
+    line = events.Warned(time=T, message="long").model_dump_json().replace("long", "x" * 3 * CHUNK)
+    run.spool.open("a").write(line + "\n")
+    run.say(step(1))
+    run.recorder.ship()
+    assert run.metrics() == [("train", 1, 1)]
+    assert [message for kind, message in run.told() if kind == "warning"] == ["x" * events.MAX_TEXT]
+
+
+@pytest.mark.parametrize("line", [step(2**70), step(9).model_copy(update={"time": 1e300}), "a\rb"])
+def test_a_line_that_cannot_be_stored_is_told_and_passed_over(run: Run, line: events.StepDone | str) -> None:
+    run.say(started(), step(1))
+    run.spool.open("a").write(f"{line if isinstance(line, str) else line.model_dump_json()}\n")
+    run.say(step(2))
+    run.recorder.ship()
+    run.say(step(3))
+    run.recorder.ship()
+    assert run.metrics() == [("train", number, 1) for number in (1, 2, 3)]
+    assert sum("a line that is no event" in message for _, message in run.told()) == 1
+
+
+@pytest.mark.parametrize("has_links", [True, False])
+def test_a_ghost_that_publishes_is_stopped_before_anything_appears(
+    run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch, has_links: bool
+) -> None:
+    run.say(started())
+    run.save(1)
+    write_recording(run, 1)
+    if not has_links:
+        monkeypatch.setattr(os, "link", refuse_to_link)
+        monkeypatch.setattr(folders, "PIECE", 2000)
+    calls: list[int] = []
+
+    def fence_at(last: int) -> Callable[[], None]:
+        def keep_alive() -> None:
+            calls.append(last)
+            if calls.count(last) == last:
+                raise Fenced("another attempt was let in")
+
+        return keep_alive
+
+    for last in itertools.count(1):
+        run.recorder.keep_alive = fence_at(last)
+        try:
+            run.recorder.ship()
+        except Fenced:
+            published = settings.artifacts_dir / run.job_id
+            assert run.checkpoint_steps() == []
+            assert not list(published.glob(".tmp-*")) if published.exists() else True
+        else:
+            break
+    # before each of the two, after each file or piece of it, and before it appears
+    assert last - 1 == 6 if has_links else last - 1 > 6
+    assert run.checkpoint_steps() == [1]
 
 
 def write_recording(run: Run, step: int) -> int:

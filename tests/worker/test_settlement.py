@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from api.lifecycle import TERMINAL, JobState
 from api.settings import Settings
 from api.store import jobs, leases
 from api.store.database import Database
+from stapo_core.events import StageChanged
 from stapo_core.failpoints import VARIABLE
 from tests.chaos import trainer as chain
 from tests.worker.conftest import AddJob, ReadJob
@@ -129,3 +132,37 @@ def test_a_drain_that_ends_a_trainer_before_it_listens_costs_no_attempt(
     work.runner.is_draining.set()
     job = work.wait_for(job_id, lambda job: job.state in ("recovering", "failed"))
     assert (job.state, job.attempts_without_progress) == ("recovering", 0)
+
+
+def test_a_trainer_that_never_stops_talking_is_cancelled_all_the_same(
+    work: Work, add_job: AddJob, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = StageChanged(time=1.0, stage="sampling").model_dump_json()
+    talk = f"spool = open('events.jsonl', 'a', 1)\nwhile True:\n  spool.write(5 * ({line!r} + chr(10)))\n  time.sleep(0.001)"
+    monkeypatch.setattr(process, "TRAINER", program(talk, code=0))
+    job_id = add_job(model="tiny", num_steps=5, **TRAIN)
+    work.wait_for(job_id, lambda job: job.stage == "sampling")
+    ask_for("cancel", database, job_id)
+    work.wait_for(job_id, lambda job: job.state == JobState.CANCELLED, timeout_s=30.0)
+
+
+def test_publishing_for_longer_than_a_lease_loses_no_job(
+    settings: Settings, read_job: ReadJob, add_job: AddJob, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link, left_s = os.link, []
+
+    def link_slowly(source: Path, target: Path) -> None:
+        time.sleep(0.6 * 3.0)
+        link(source, target)
+        with database.transaction() as session:
+            left_s.append(float(session.scalar(text("SELECT extract(epoch FROM lease_until - now()) FROM jobs"))))
+
+    monkeypatch.setattr(os, "link", link_slowly)
+    work = Work(settings.model_copy(update={"lease_s": 3.0, "heartbeat_s": 0.1}), read_job)
+    try:
+        job_id = add_job(model="tiny", num_steps=3, **TRAIN)
+        work.wait_for_state(job_id, JobState.SUCCEEDED)
+    finally:
+        work.stop()
+    assert len(left_s) == 3  # two files and a manifest
+    assert min(left_s) > 0.0
