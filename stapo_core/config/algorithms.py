@@ -18,7 +18,8 @@ class AlgorithmConfig(Strict):
     importance_cap: Annotated[float, Field(ge=1.0)] | None = None
     """Truncated importance sampling: tokens weigh min(p_trainer / p_sampler, cap); 2 is usual, off when omitted."""
     dynamic_sampling_rounds: Annotated[int, Field(ge=0, le=100)] = 0
-    """Groups of equal rewards are replaced by groups of other prompts, in at most this many extra rounds; 0 is off."""
+    """Groups of equal rewards are replaced by groups of other prompts, in at most this many extra rounds; 0 is off.
+    `reward/mean` is then the mean over the groups that are kept, `reward/mean_drawn` over those drawn first."""
     overlong_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """In this last share of max_response_tokens the reward falls linearly, by 1 at the very end; 0 is off."""
     kl_coefficient: Annotated[float, Field(ge=0.0)] = 0.0
@@ -97,7 +98,8 @@ class DapoConfig(ClipConfig):
 
     kind: Literal["dapo"] = "dapo"
     dynamic_sampling_rounds: Annotated[int, Field(ge=0, le=100)] = 10
-    """Groups of equal rewards are replaced by groups of other prompts, in at most this many extra rounds; 0 is off."""
+    """Groups of equal rewards are replaced by groups of other prompts, in at most this many extra rounds; 0 is off.
+    `reward/mean` is then the mean over the groups that are kept, `reward/mean_drawn` over those drawn first."""
     overlong_share: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
     """In this last share of max_response_tokens the reward falls linearly, by 1 at the very end; 0 is off."""
 
