@@ -138,7 +138,8 @@ def test_a_trainer_that_never_stops_talking_is_cancelled_all_the_same(
     work: Work, add_job: AddJob, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line = StageChanged(time=1.0, stage="sampling").model_dump_json()
-    talk = f"spool = open('events.jsonl', 'a', 1)\nwhile True:\n  spool.write(5 * ({line!r} + chr(10)))\n  time.sleep(0.001)"
+    talk = f"said = 5 * ({line!r} + chr(10))\nspool = open('events.jsonl', 'a', 1)\n"
+    talk += "while True:\n  spool.write(said)\n  time.sleep(0.001)"
     monkeypatch.setattr(process, "TRAINER", program(talk, code=0))
     job_id = add_job(model="tiny", num_steps=5, **TRAIN)
     work.wait_for(job_id, lambda job: job.stage == "sampling")
