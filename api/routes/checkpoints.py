@@ -39,13 +39,7 @@ def list_job_checkpoints(
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
         page = artifacts.list_checkpoints(session, job, after=after, limit=limit, order=order)
-    data = [CheckpointObject.of(row, job) for row in page.rows]
-    return ListOf(
-        data=data,
-        has_more=page.has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of([CheckpointObject.of(row, job) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/checkpoints/{checkpoint_id}", summary="Retrieve a checkpoint")

@@ -90,13 +90,7 @@ def list_files(
     """Your files, newest first."""
     with database.transaction() as session:
         page = files.list_files(session, caller.tenant, after=after, limit=limit, order=order)
-    data = [FileObject.of(row) for row in page.rows]
-    return ListOf(
-        data=data,
-        has_more=page.has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of([FileObject.of(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{file_id}", summary="Retrieve a file")

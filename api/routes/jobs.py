@@ -94,12 +94,7 @@ def list_jobs(
     with database.transaction() as session:
         page = jobs.list_jobs(session, caller.tenant, wanted, after=after, limit=limit, order=order)
         data = portray_jobs(session, page.rows, settings)
-    return ListOf(
-        data=data,
-        has_more=page.has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of(data, has_more=page.has_more)
 
 
 @router.get("/{job_id}", summary="Retrieve a job", responses={304: {"description": "Not modified"}})
@@ -165,13 +160,7 @@ def list_job_events(
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
         page = events.list_events(session, job, after=after, limit=limit, order=order)
-    data = [JobEventObject.of(row) for row in page.rows]
-    return ListOf(
-        data=data,
-        has_more=page.has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of([JobEventObject.of(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.post("/{job_id}/stream_ticket", summary="Open a job's streams to a browser")

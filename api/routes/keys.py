@@ -52,13 +52,7 @@ def list_api_keys(
     """Your tenant's keys, newest first, revoked ones included."""
     with database.transaction() as session:
         page = keys.list_keys(session, caller.tenant, after=after, limit=limit, order=order)
-    data = [ApiKeyObject.of(row) for row in page.rows]
-    return ListOf(
-        data=data,
-        has_more=page.has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of([ApiKeyObject.of(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/{key_id}", summary="Retrieve an API key")

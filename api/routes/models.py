@@ -32,12 +32,7 @@ def list_models(caller: ReaderDep, database: DatabaseDep, settings: SettingsDep)
     made = made[:MAX_CHECKPOINTS]
     data += [_tuned(model_name(job), row, job) for row, job in made if row.final]
     data += [_tuned(f"{model_name(job)}:ckpt-step-{row.step}", row, job) for row, job in made]
-    return ListOf(
-        data=data,
-        has_more=has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of(data, has_more=has_more)
 
 
 @router.get("/{model}", summary="Retrieve a model")

@@ -46,13 +46,7 @@ def list_rollouts(
     with database.transaction() as session:
         job = jobs.get_job(session, viewer.tenant, job_id)
         page = rollouts.list_rollouts(session, job, wanted, sort=sort, after=after, limit=limit)
-    data = [RolloutObject.of(row) for row in page.rows]
-    return ListOf(
-        data=data,
-        has_more=page.has_more,
-        first_id=data[0].id if data else None,
-        last_id=data[-1].id if data else None,
-    )
+    return ListOf.of([RolloutObject.of(row) for row in page.rows], has_more=page.has_more)
 
 
 @router.get("/rollouts/{rollout_id}", summary="Read a recorded response token by token")

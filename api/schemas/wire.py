@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -58,6 +58,12 @@ class ListOf(Wire, Generic[Item]):
     first_id: str | None = None
     last_id: str | None = None
 
+    @classmethod
+    def of(cls, data: list[Item], *, has_more: bool) -> Self:
+        """The page of these things, each of which has an id."""
+        ids = [getattr(each, "id") for each in data[:1] + data[-1:]]  # noqa: B009  # no type says so
+        return cls(data=data, has_more=has_more, first_id=ids[0] if ids else None, last_id=ids[-1] if ids else None)
+
 
 class Health(Wire):
     """The process is up."""
@@ -70,7 +76,7 @@ class Readiness(Wire):
 
     status: Literal["ok", "unavailable"]
     checks: dict[str, str]
-    """"ok" or a sentence, for database, broker, storage and worker."""
+    """"ok" or what is wrong with it, for each part that was asked: database, broker, storage, worker."""
 
 
 def epoch(moment: datetime) -> int:
