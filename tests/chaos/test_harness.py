@@ -24,6 +24,7 @@ from tests.chaos.nursery import Nursery
 from tests.chaos.proxy import Proxy
 from tests.chaos.site import ROOT
 from tests.chaos.storm import Report
+from tests.chaos.times import Times
 from tests.chaos.trainer import follow, prompts_of
 
 
@@ -48,6 +49,15 @@ def test_a_release_has_enough_of_each() -> None:
 def test_a_phase_that_was_struck_less_often_than_planned_is_told() -> None:
     report = Report(1, Counter(disk=2, clock=1, network=1), Counter(disk=1, clock=1))
     assert report.missed == ["disk: 1 of 2 faults were done", "network: 0 of 1 faults were done"]
+
+
+def test_what_came_late_or_never_is_a_breach_and_loading_is_granted() -> None:
+    name, times = "trainer killed until the next begins", Times()
+    times.take(name, "job-1", [112.0], since=100.0, loading_s=3.0)
+    assert (times.samples[name], times.breaches) == ([12.0], [])
+    times.take(name, "job-2", [112.0], since=100.0, loading_s=1.0)
+    times.take(name, "job-3", [], since=100.0)
+    assert times.breaches == [f"{name}: 12.0 s, of which 1.0 s were loading", f"{name}: job-3 never came so far"]
 
 
 def test_a_clock_jumps_an_hour_forwards_and_then_backwards() -> None:
