@@ -18,6 +18,7 @@ from api.grading import GraderDesk
 from api.instruments import Instruments
 from api.keyring import Keyring, Kind
 from api.rates import Rates
+from api.readiness import Parts
 from api.relay import Relay
 from api.settings import Settings
 from api.store import keys
@@ -48,6 +49,7 @@ SettingsDep = Annotated[Settings, _part("settings")]
 DispatcherDep = Annotated[Dispatcher, _part("dispatcher")]
 GraderDeskDep = Annotated[GraderDesk, _part("grader_desk")]
 InstrumentsDep = Annotated[Instruments, _part("instruments")]
+PartsDep = Annotated[Parts, _part("parts")]
 StreamsDep = Annotated[Streams, _part("streams")]
 RelayDep = Annotated[Relay, _part("relay")]
 AnswersDep = Annotated[Answers, _part("answers")]

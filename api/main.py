@@ -23,6 +23,7 @@ from api.masking import install_masking
 from api.pace import settle
 from api.problems import RESPONSES, install_problems
 from api.rates import Rates
+from api.readiness import Parts
 from api.relay import Relay
 from api.routes import ALL_ROUTES
 from api.settings import Settings, get_settings
@@ -73,7 +74,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     streams = Streams(database, poll_s=settings.stream_poll_s, max_streams=settings.max_streams)
     relay = Relay(settings.broker_url)
     app.state.database, app.state.dispatcher, app.state.streams = database, dispatcher, streams
-    app.state.relay = relay
+    app.state.relay, app.state.parts = relay, Parts(database, dispatcher, settings)
     dispatcher.start()
     running = [asyncio.create_task(each.run()) for each in (streams, relay)]
     settle()

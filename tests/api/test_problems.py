@@ -73,7 +73,9 @@ def test_a_request_id_is_echoed_when_it_is_one(service: Service) -> None:
     assert made.startswith("req-")
 
 
-def test_a_database_that_is_away_is_a_503_that_says_so(home: Path, valkey_url: str) -> None:
+def test_a_database_that_is_away_is_a_503_that_says_so(
+    home: Path, valkey_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = Settings(
         home=home, database_url="postgresql+psycopg://nobody@/none?host=/nowhere", broker_url=valkey_url
     )
@@ -84,7 +86,9 @@ def test_a_database_that_is_away_is_a_503_that_says_so(home: Path, valkey_url: s
     assert answer.headers["retry-after"] == "5"
     assert ready.status_code == 503
     assert ready.json()["checks"]["broker"] == "ok"
-    assert ready.json()["checks"]["database"] != "ok"
+    assert ready.json()["checks"]["database"] == "does not answer"
+    assert "nowhere" not in ready.text
+    assert "nowhere" in capsys.readouterr().out
 
 
 def test_a_bug_of_ours_is_an_answer_like_any_other(

@@ -127,14 +127,14 @@ def settings_are_known(objects: Documents) -> list[str]:
 
 
 def probes_are_those_of_the_images(objects: Documents) -> list[str]:
-    """API: lives by /healthz, serves by /readyz. Worker: no liveness probe, since an outage must not kill a trainer."""
+    """API: lives by /healthz, serves by what traffic needs. Worker: an outage must not kill a trainer by a probe."""
     stages = read_dockerfile()
     complaints = []
     by_name = dict(containers(objects))
     for name, probe, path in (
         ("stapo-api", "startupProbe", "/healthz"),
         ("stapo-api", "livenessProbe", "/healthz"),
-        ("stapo-api", "readinessProbe", "/readyz"),
+        ("stapo-api", "readinessProbe", "/readyz?for=traffic"),
         ("stapo-dashboard", "livenessProbe", "/_stcore/health"),
         ("stapo-dashboard", "readinessProbe", "/_stcore/health"),
     ):

@@ -36,8 +36,8 @@ def test_the_image_and_the_compose_file_ask_a_path_that_the_api_documents(paths:
 def test_the_probes_ask_paths_that_the_api_documents(paths: set[str]) -> None:
     api = dict(containers(read_kubernetes()))["stapo-api"]
     asked = {probe["httpGet"]["path"] for name, probe in api.items() if name.endswith("Probe")}
-    assert asked == {"/healthz", "/readyz"}
-    assert asked <= paths
+    assert asked == {"/healthz", "/readyz?for=traffic"}
+    assert {path.partition("?")[0] for path in asked} <= paths
     assert api["ports"] == [{"name": "http", "containerPort": API_PORT}]
 
 
