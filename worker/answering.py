@@ -64,10 +64,13 @@ class Answerer:
             try:
                 if self._take_next():
                     continue
+                self._models.drop_idle(IDLE_S)
             except Outage as error:
                 _LOG.warning("database_away", error=str(error))
                 self._stopping.wait(self._settings.sweep_s)
-            self._models.drop_idle(IDLE_S)
+            except Exception:  # a worker that answers no more would be up, and deaf
+                _LOG.exception("answering_failed")
+                self._stopping.wait(self._settings.sweep_s)
             self._stopping.wait(POLL_S)
 
     def _take_next(self) -> bool:
@@ -150,12 +153,15 @@ class WarmModels:
         """The model, loaded if it is not, in place of the least recently used. Raises ReplyError."""
         with self._lock:
             held = self._held.pop(source, None)
-        if held is None or not held.model.is_alive():
-            self._close([] if held is None else [held])
-            held = self._load(folder, on_wait)
-        held.is_busy = True
-        with self._lock:
-            self._held[source] = held
+            if held is not None and held.model.is_alive():
+                held.is_busy = True
+                self._held[source] = held
+                leaving = []
+            else:
+                leaving, held = [held] if held else [], None
+        self._close(leaving)
+        if held is None:
+            held = self._load(source, folder, on_wait)
         try:
             yield held.model
         finally:
@@ -176,17 +182,22 @@ class WarmModels:
             self._held.clear()
         self._close(leaving)
 
-    def _load(self, folder: Path, on_wait: Callable[[], None]) -> _Held:
+    def _load(self, source: Source, folder: Path, on_wait: Callable[[], None]) -> _Held:
         with self._lock:
             self._num_loading += 1
-            idle = [source for source, held in self._held.items() if not held.is_busy]
+            idle = [name for name, each in self._held.items() if not each.is_busy]
             num_leaving = max(0, len(self._held) + self._num_loading - self._most)
-            leaving = [self._held.pop(source) for source in idle[:num_leaving]]
+            leaving = [self._held.pop(name) for name in idle[:num_leaving]]
+        held = None
         try:
             self._close(leaving)
-            return _Held(WarmModel(folder, on_wait=on_wait), time.monotonic())
+            held = _Held(WarmModel(folder, on_wait=on_wait), time.monotonic())
         finally:
-            self._num_loading -= 1
+            with self._lock:  # at no moment it is neither loading nor held: another would be let in beside it
+                self._num_loading -= 1
+                if held is not None:
+                    self._held[source] = held
+        return held
 
     def _close(self, leaving: Iterable[_Held]) -> None:
         for held in leaving:
