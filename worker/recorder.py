@@ -233,6 +233,7 @@ def _write_started(session: Session, job: Job, event: events.Started) -> None:
     lost_s = metrics.seconds_spent(session, job, above_step=event.resume_step)
     job.trained_tokens = metrics.truncate_metrics(session, job, above_step=event.resume_step)
     rollouts.truncate_rollouts(session, job, above_step=event.resume_step)
+    artifacts.truncate_checkpoints(session, job, above_step=event.resume_step)
     job.step = event.resume_step
     origin = f"resumes after step {event.resume_step}" if event.resume_step else "begins"
     sizes = f"{event.num_parameters:,} parameters, {event.num_train_rows:,} rows"

@@ -96,6 +96,13 @@ def drop_checkpoints(session: Session, job: Job, *, keep: int) -> list[int]:
     return steps
 
 
+def truncate_checkpoints(session: Session, job: Job, *, above_step: int) -> None:
+    """Takes back the rows of steps that will be done again, but for those that a job begins at."""
+    needed = select(Job.base_step).where(Job.base_job_id == job.id)
+    rows = delete(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step > above_step)
+    session.execute(rows.where(Checkpoint.step.not_in(needed)))
+
+
 def remove_folders(artifacts_dir: Path, job_id: str, steps: list[int]) -> None:
     """Removes folders whose rows are gone."""
     for step in steps:

@@ -484,3 +484,14 @@ def test_the_newest_recorded_step_stays_however_large(run: Run) -> None:
     write_recording(run, 2)
     Recorder(run.database, replace(run.attempt, max_rollout_bytes=0)).ship()
     assert sorted(recordings.recording_sizes(run.attempt.artifacts_dir, run.job_id)) == [2]
+
+
+def test_a_new_attempt_takes_back_the_checkpoints_above_the_one_it_resumes_from(run: Run) -> None:
+    run.say(started())
+    run.save(1)
+    run.save(2)
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [1, 2]
+    run.say(started(resume_step=1))
+    run.recorder.ship()
+    assert run.checkpoint_steps() == [1]
