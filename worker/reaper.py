@@ -25,12 +25,13 @@ class Housekeeper:
         self._thread = threading.Thread(target=self._run, name="housekeeper", daemon=True)
         self._jobs: list[threading.Thread] = []
         # After an outage silent workers get one lease to speak up: they could not renew either. We may have come up
-        # just behind one, so the first reaping waits for a renewal of theirs.
-        self._reap_after = time.monotonic() + settings.heartbeat_s
-        self._beaten_at = time.monotonic()
+        # just behind one, so the first reaping waits as long.
+        self._reap_after = _now() + settings.lease_s
+        self._beaten_at = 0.0
 
     def start(self) -> None:
         """Starts the thread."""
+        self._beaten_at = _now()
         self._thread.start()
 
     def stop(self) -> None:
@@ -47,7 +48,7 @@ class Housekeeper:
                 self._reap()
                 self._poll()
             except Outage as error:
-                self._reap_after = time.monotonic() + self._settings.lease_s
+                self._reap_after = _now() + self._settings.lease_s
                 _LOG.warning("database_away", error=str(error))
             except Exception:  # a worker without its housekeeper would be up, and deaf
                 _LOG.exception("housekeeping_failed")
@@ -56,18 +57,20 @@ class Housekeeper:
     def _beat(self) -> None:
         with self._runner.database.transaction() as session:
             leases.beat(session, self._runner.name, slots=self._settings.worker_slots)
-        now = time.monotonic()
+        now = _now()
         if now - self._beaten_at > self._settings.lease_s / 2:  # the database, or this machine, stood still
             self._reap_after = now + self._settings.lease_s
         self._beaten_at = now
 
     def _reap(self) -> None:
-        asked_at = time.monotonic()
+        asked_at = _now()
         if asked_at < self._reap_after:
             return
         with self._runner.database.transaction() as session:
-            lapsed = leases.expire_leases(session, self._runner.rule, lease_s=self._settings.lease_s)
-            if time.monotonic() - asked_at > self._settings.lease_s / 2:
+            lapsed = leases.expire_leases(
+                session, self._runner.rule, lease_s=self._settings.lease_s, spared=tuple(self._runner.held)
+            )
+            if _now() - asked_at > self._settings.lease_s / 2:
                 raise Outage("the database stood still over the question whose lease has lapsed")
         for job_id in lapsed:
             _LOG.warning("lease_lapsed", job=job_id)
@@ -82,3 +85,8 @@ class Housekeeper:
         job = threading.Thread(target=self._runner.run_waiting_jobs, name="polled-job", daemon=True)
         job.start()
         self._jobs.append(job)
+
+
+def _now() -> float:
+    """Seconds that go on while the machine is suspended, as the database's do."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)

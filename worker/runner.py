@@ -48,6 +48,8 @@ class Runner:
         self.database = Database(settings.database_url, silent_s=settings.lease_s)
         self.rule = RetryRule(max_attempts=settings.max_attempts, backoff_s=settings.backoff_s)
         self.is_draining = threading.Event()
+        self.held: set[tuple[str, int]] = set()
+        """The attempts (id, fence) under way."""
         self._slots = threading.Semaphore(settings.worker_slots)
         self._devices = Devices(find_devices())
 
@@ -58,7 +60,11 @@ class Runner:
                 job = self._claim()
                 if job is None:
                     return
-                self.run_attempt(job)
+                self.held.add((job.id, job.fence))
+                try:
+                    self.run_attempt(job)
+                finally:
+                    self.held.discard((job.id, job.fence))
             except Outage as error:
                 _LOG.warning("database_away", error=str(error))
                 return

@@ -98,7 +98,7 @@ def get_job(session: Session, tenant: str, job_id: str, *, param: str | None = N
 
 def lock_job(session: Session, tenant: str, job_id: str) -> Job:
     """The job, its row locked until the transaction ends. Raises NotFound when the tenant has no such job."""
-    return _one(session.scalar(_own(tenant, job_id).with_for_update()), job_id, None)
+    return _one(session.scalar(_own(tenant, job_id).with_for_update(key_share=True)), job_id, None)
 
 
 def list_jobs(
@@ -139,7 +139,7 @@ def request_cancel(session: Session, tenant: str, job_id: str) -> Job:
     target = find_target(state, "cancel")
     job.cancel_requested_at = session.scalars(select(func.now())).one()
     is_held = state in LEASED
-    told = "Cancelling: the trainer saves a checkpoint and stops." if is_held else "Cancelled before a worker held it."
+    told = "Cancelling: the trainer saves a checkpoint and stops." if is_held else f"Cancelled {_moment(state)}."
     move(session, job, target, told)
     return job
 
@@ -152,7 +152,7 @@ def request_pause(session: Session, tenant: str, job_id: str) -> Job:
         return job
     target = find_target(state, "pause")
     is_held = state in LEASED
-    told = "Pausing: the trainer saves a checkpoint and stops." if is_held else "Paused before a worker held it."
+    told = "Pausing: the trainer saves a checkpoint and stops." if is_held else f"Paused {_moment(state)}."
     move(session, job, target, told)
     return job
 
@@ -227,6 +227,10 @@ FROM unnest(cast(:ids AS text[])) AS asked (id) LEFT JOIN queue ON queue.id = as
     WHERE job_id = jobs.id AND kind = 'train' ORDER BY step_metrics.step DESC LIMIT 1
  ) AS newest ON true
  WHERE state IN ({", ".join(f"'{state}'" for state in LEASED_STATES)})) AS held""")  # noqa: S608  # of our own words
+
+
+def _moment(state: JobState) -> str:
+    return "between two attempts" if state is JobState.RECOVERING else "before a worker held it"
 
 
 def _own(tenant: str, job_id: str) -> Any:

@@ -7,10 +7,11 @@ writer whose fence is no longer the job's, or whose job is in no worker's hands 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, func, or_, select, update
+from sqlalchemy import BindParameter, ColumnElement, Select, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -21,6 +22,7 @@ from api.store.tables import CLAIMABLE_STATES, LEASED_STATES, Job, WorkerBeat
 from stapo_core.failpoints import failpoint
 
 MAX_BACKOFF_S = 60.0
+FORGOTTEN_S = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ def is_job_waiting(session: Session) -> bool:
 
 def hold(session: Session, job_id: str, fence: int) -> Job:
     """Locks the job for a write under `fence`. Raises Fenced when another attempt has been let in."""
-    job = session.scalar(select(Job).where(Job.id == job_id, Job.fence == fence).with_for_update())
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.fence == fence).with_for_update(key_share=True))
     if job is None or job.state not in LEASED_STATES:
         raise Fenced(f"attempt {fence} no longer holds {job_id}")
     return job
@@ -122,13 +124,17 @@ def fail_attempt(session: Session, job: Job, error: dict[str, Any], rule: RetryR
     _recover(session, job, message, wait_s=wait_s, level="warn", error=error)
 
 
-def expire_leases(session: Session, rule: RetryRule, *, lease_s: float) -> list[str]:
+def expire_leases(
+    session: Session, rule: RetryRule, *, lease_s: float, spared: Collection[tuple[str, int]] = ()
+) -> list[str]:
     """Takes every job from a worker that has been silent past its lease; returns their ids.
 
-    None in the first `lease_s` seconds of a database that was restarted: until then nobody could renew.
+    Attempts (id, fence) that are `spared` are the caller's own, and at work. None is taken in the first `lease_s`
+    seconds of a database that was restarted: until then nobody could renew.
     """
     up_s = func.extract("epoch", func.now() - func.pg_postmaster_start_time())
     lapsed = select(Job).where(Job.state.in_(LEASED_STATES), Job.lease_until < func.now(), up_s > lease_s)
+    lapsed = lapsed.where(tuple_(Job.id, Job.fence).not_in(list(spared)))
     jobs = session.scalars(lapsed.with_for_update(skip_locked=True)).all()
     for job in jobs:
         failpoint("reaping")
@@ -145,7 +151,8 @@ def lost_worker_error(job: Job) -> dict[str, Any]:
 
 
 def beat(session: Session, worker: str, *, slots: int) -> None:
-    """Records that a worker is alive."""
+    """Records that a worker is alive; who has been silent for a day is forgotten."""
+    session.execute(delete(WorkerBeat).where(WorkerBeat.seen_at < _interval_from_now(-FORGOTTEN_S)))
     row = insert(WorkerBeat).values(name=worker, slots=slots, seen_at=func.now())
     session.execute(row.on_conflict_do_update(index_elements=["name"], set_={"slots": slots, "seen_at": func.now()}))
 

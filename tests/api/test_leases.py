@@ -215,3 +215,34 @@ def test_a_worker_that_is_suspended_in_mid_transaction_loses_its_job_all_the_sam
         leases.hold(session, job_id, 1)
     suspended.close()
     assert state_of(database, job_id) == JobState.RECOVERING
+
+
+def test_what_only_refers_to_a_job_does_not_wait_for_the_worker_that_writes_to_it(database: Database) -> None:
+    job_id = add_job(database)
+    job = claim(database)
+    assert job is not None
+    with database.transaction() as session:
+        leases.hold(session, job_id, job.fence)
+        with database.transaction() as other:
+            other.execute(text("SET LOCAL lock_timeout = '2s'"))
+            other.execute(text("SELECT 1 FROM jobs FOR KEY SHARE"))  # as the check of a foreign key does
+
+
+def test_a_job_that_is_cancelled_between_two_attempts_is_told_so(database: Database) -> None:
+    job_id = add_job(database)
+    job = claim(database)
+    assert job is not None
+    with database.transaction() as session:
+        leases.release_job(session, leases.hold(session, job_id, job.fence), "drained")
+    with database.transaction() as session:
+        jobs.request_cancel(session, "t", job_id)
+        told = session.scalars(text("SELECT message FROM job_events ORDER BY seq DESC LIMIT 1")).one()
+    assert told == "Cancelled between two attempts."
+
+
+def test_a_worker_that_has_been_silent_for_a_day_is_forgotten(database: Database) -> None:
+    with database.transaction() as session:
+        leases.beat(session, "old", slots=1)
+        session.execute(text("UPDATE worker_beats SET seen_at = now() - interval '25 hours'"))
+        leases.beat(session, "new", slots=1)
+        assert session.scalars(text("SELECT name FROM worker_beats")).all() == ["new"]

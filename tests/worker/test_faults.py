@@ -199,6 +199,7 @@ def test_nobody_loses_a_job_by_a_question_over_which_the_database_stood_still(
     with database.transaction() as session:
         leases.claim_job(session, worker="w", lease_s=0.0)
     keeper = Housekeeper(Runner(settings), settings)
+    time.sleep(settings.lease_s)  # it has come up long ago
     try:
         with database.transaction() as session:
             session.execute(text("LOCK TABLE jobs"))
