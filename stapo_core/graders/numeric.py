@@ -16,6 +16,8 @@ _NUMBER = re.compile(
     r"(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])(?:\.[0-9]+)?|[0-9]+(?:\.[0-9]+)?|\.[0-9]+)"
     r"(?:[eE][-+]?[0-9]+)?"
 )
+# What a reference may not have around its last number, or that number is not its value: 3/4, 2^10, 1.2.3.
+_GOES_ON_BEFORE, _GOES_ON_AFTER = re.compile(r"[/^]\s*\{?$|\}\{$|[0-9]$"), re.compile(r"\s*[/^]")
 _MAX_DIGITS = 1000
 
 
@@ -35,7 +37,7 @@ class NumericScorer:
 
     def _score(self, pair: Pair) -> Score:
         reference = last_number(pair.reference)
-        if reference is None:
+        if reference is None or _goes_on(pair.reference):
             return Score(0.0, "reference_not_a_number")
         found = last_number(pair.text)
         return Score(float(found is not None and self._is_close(found, reference)))
@@ -48,6 +50,13 @@ class NumericScorer:
                 return abs(found - reference) <= max(self._absolute, self._relative * abs(reference))
         except DecimalException:  # an exponent beyond all bounds: the two are not close
             return False
+
+
+def _goes_on(text: str) -> bool:
+    """Whether the last number is only a part of what is written there."""
+    (number,) = deque(_NUMBER.finditer(text), maxlen=1)
+    before, after = text[max(0, number.start() - 9) : number.start()], text[number.end() : number.end() + 9]
+    return bool(_GOES_ON_BEFORE.search(before) or _GOES_ON_AFTER.match(after))
 
 
 def last_number(text: str) -> Decimal | None:

@@ -27,10 +27,13 @@ class TextSimilarityScorer:
     """Runs inline: the time is bounded by the length that is compared."""
 
     def __init__(self, config: TextSimilarityGrader) -> None:
-        self._measure = METRICS[config.evaluation_metric]
+        metric = config.evaluation_metric
+        self._measure = METRICS[metric]
+        self._is_of_words = metric.startswith("rouge")
+        self._num_words = int(metric[-1]) if self._is_of_words and metric[-1].isdigit() else 1
 
     def score(self, pairs: Sequence[Pair]) -> list[Score]:
-        """The measure; a reference without words cannot be come near to and is an error."""
+        """The measure; a reference of too few words, which nothing could come near to, is an error."""
         measured = {pair: self._score(pair) for pair in dict.fromkeys(pairs)}
         return [measured[pair] for pair in pairs]
 
@@ -40,6 +43,8 @@ class TextSimilarityScorer:
     def _score(self, pair: Pair) -> Score:
         if not _WORD_OR_MARK.search(pair.reference):
             return Score(0.0, "reference_empty")
+        if self._is_of_words and len(_words(pair.reference[:_MAX_CHARACTERS])) < self._num_words:
+            return Score(0.0, "reference_too_short")
         return Score(self._measure(pair.text[:_MAX_CHARACTERS], pair.reference[:_MAX_CHARACTERS]))
 
 

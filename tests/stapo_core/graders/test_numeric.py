@@ -75,6 +75,18 @@ def test_a_reference_that_is_no_number_is_counted_as_an_error() -> None:
     assert (score.value, score.error) == (0.0, "reference_not_a_number")
 
 
+@pytest.mark.parametrize("reference", ["3/4", "x = 3 / 4", "2^10", "10^{3}", r"\frac{3}{4}", "2^n", "1.2.3", "1/x"])
+def test_a_reference_whose_number_is_a_part_of_more_is_an_error_and_is_not_read_by_halves(reference: str) -> None:
+    config = NumericGrader(type="numeric", reference="{{item.answer}}")
+    scores = NumericScorer(config).score([Pair(text, reference) for text in ("4", "10", "3", "2", "0.3", "1")])
+    assert {(score.value, score.error) for score in scores} == {(0.0, "reference_not_a_number")}
+
+
+@pytest.mark.parametrize("reference", ["6/8 = 0.75", "0.75.", "$0.75", "so 3.75-3 -> 0.75 km/h", "#### 0.75"])
+def test_a_reference_may_say_more_than_its_number(reference: str) -> None:
+    assert reward("0.75", reference) == 1.0
+
+
 @pytest.mark.parametrize("text", ["1e999999999999", "9" * 500_000, "1," * 200_000, "-" * 500_000, "1e" * 200_000])
 def test_hostile_text_is_judged_at_once(text: str) -> None:
     start = time.process_time()

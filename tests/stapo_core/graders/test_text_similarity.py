@@ -61,6 +61,20 @@ def test_a_reference_without_words_is_an_error_and_no_zero_in_silence(metric: st
     assert score(metric, "text", " \n") == Score(0.0, "reference_empty")
 
 
+@pytest.mark.parametrize(
+    ("metric", "reference", "is_too_short"),
+    [
+        ("rouge_1", "?!", True), ("rouge_l", "?!", True), ("rouge_1", "one", False), ("rouge_l", "one", False),
+        ("rouge_2", "one", True), ("rouge_2", "one two", False), ("rouge_5", "a b c d", True), ("bleu", "?!", False),
+    ],
+)  # fmt: skip
+def test_a_reference_of_too_few_words_for_the_measure_is_an_error(
+    metric: str, reference: str, is_too_short: bool
+) -> None:
+    expected = Score(0.0, "reference_too_short") if is_too_short else Score(1.0)
+    assert score(metric, reference, reference) == expected
+
+
 @pytest.mark.parametrize("metric", METRICS)
 def test_long_texts_are_judged_at_once(metric: str) -> None:
     start = time.process_time()
