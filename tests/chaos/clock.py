@@ -20,7 +20,7 @@ class Moved(datetime):
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:
-        """What this process takes for now."""
+        """The time by this process."""
         return super().now(tz) + timedelta(seconds=_off_by_s)
 
 
