@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import os
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Header, Response
 from fastapi.responses import FileResponse, StreamingResponse
@@ -78,7 +79,7 @@ def download_checkpoint_file(
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)
     source = artifacts.folder_path(settings.artifacts_dir, job.id, row.step) / path
     if not source.is_file():
-        raise NotFound("This checkpoint has just been replaced by newer ones.", code="checkpoint_not_found")
+        raise _replaced()
     return FileResponse(source, media_type="application/octet-stream", filename=Path(path).name, headers=headers)
 
 
@@ -92,9 +93,12 @@ def download_checkpoint_archive(
     row, job = _checkpoint(database, viewer, checkpoint_id)
     folder = artifacts.folder_path(settings.artifacts_dir, job.id, row.step)
     name = f"{model_name(job)}-step-{row.step}".replace(":", "_")
-    paths = [entry["path"] for entry in row.files]
+    try:  # what is open is read to its end, even when newer checkpoints replace this one meanwhile
+        sources = {f"{name}/{entry['path']}": (folder / entry["path"]).open("rb") for entry in row.files}
+    except FileNotFoundError as error:
+        raise _replaced() from error
     return StreamingResponse(
-        _tar(folder, name, paths),
+        _tar(sources),
         media_type="application/x-tar",
         headers={"Content-Disposition": f'attachment; filename="{name}.tar"'},
     )
@@ -107,12 +111,16 @@ def _checkpoint(database: Database, viewer: Caller, checkpoint_id: str) -> tuple
     return row, job
 
 
-def _tar(folder: Path, name: str, paths: list[str]) -> Iterator[bytes]:
+def _replaced() -> NotFound:
+    return NotFound("This checkpoint has just been replaced by newer ones.", code="checkpoint_not_found")
+
+
+def _tar(sources: Mapping[str, BinaryIO]) -> Iterator[bytes]:
     """A tar in pieces of at most CHUNK bytes: never more than one of them in memory."""
-    for path in paths:
-        with (folder / path).open("rb") as source:
-            info = tarfile.TarInfo(f"{name}/{path}")
-            info.size = (folder / path).stat().st_size
+    for name, source in sources.items():
+        with source:
+            info = tarfile.TarInfo(name)
+            info.size = os.fstat(source.fileno()).st_size
             yield info.tobuf(format=tarfile.PAX_FORMAT)
             while chunk := source.read(CHUNK):
                 yield chunk

@@ -90,7 +90,9 @@ def list_rollouts(
 ) -> Page[Rollout]:
     """A page in the order asked for; equal values stand in the order of the step."""
     query = _filtered(select(Rollout).where(Rollout.job_id == job.id), wanted)
-    column = func.coalesce(getattr(Rollout, sort.removeprefix("-")), 0)
+    column: ColumnElement[Any] = getattr(Rollout, sort.removeprefix("-"))
+    if sort.endswith("mean_entropy"):  # the one that may be null; no index serves what is coalesced
+        column = func.coalesce(column, 0)
     is_falling = sort.startswith("-")
     if after is not None:
         last = get_rollout(session, job, after, param="after")

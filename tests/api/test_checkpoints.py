@@ -107,3 +107,13 @@ def test_a_list_of_models_says_that_it_is_cut(service: Service, monkeypatch: pyt
     listed = service.client.get("/v1/models").json()
     assert listed["has_more"] is True
     assert [model["id"].rpartition("-")[2] for model in listed["data"]] == ["tiny", "3", "2"]
+
+
+def test_a_checkpoint_whose_files_have_just_gone_is_not_found(service: Service, checkpoint_id: str) -> None:
+    path = f"/v1/fine_tuning/checkpoints/{checkpoint_id}"
+    for file in list(service.settings.artifacts_dir.glob("*/*/*")):
+        if file.is_file():
+            file.unlink()
+    for part in ("archive", "files/model.safetensors"):
+        answer = service.client.get(f"{path}/{part}")
+        assert (answer.status_code, answer.json()["code"]) == (404, "checkpoint_not_found")
