@@ -76,7 +76,7 @@ def test_hostile_text_gets_a_score_in_bounds_or_an_error_and_the_next_is_judged_
     scores = judged(kind, [*(Sample(item, text) for text in HOSTILE), right(kind)], **hasty)
     assert all(math.isfinite(score.value) and 0.0 <= score.value <= 1.0 for score in scores)
     assert all(score.value == 0.0 for score in scores if score.error is not None)
-    assert scores[-1] == Score(1.0) or scores[-1].error == "timeout"  # on a crowded machine
+    assert scores[-1] == Score(1.0) or "timeout" in (scores[-1].error, scores[-1].note)  # on a crowded machine
 
 
 @pytest.mark.parametrize("kind", [kind for kind, cases in CASES.items() if isinstance(cases.endless, Case)])
@@ -86,7 +86,8 @@ def test_a_text_that_takes_for_ever_costs_its_deadline_and_nothing_else(kind: st
     hasty = {} if kind == "multi" else {"timeout_s": 2 * SLOW_S}
     beside = [] if case.changes else [right(kind)]  # a changed grader knows another answer
     scores = judged(kind, [Sample(case.item, case.text), *beside], **hasty, **case.changes)
-    assert scores == [Score(0.0, case.kind), *[Score(1.0)] * len(beside)]
+    given_up = Score(0.0, note=case.kind) if kind == "code" else Score(0.0, case.kind)  # the program's own fault
+    assert scores == [given_up, *[Score(1.0)] * len(beside)]
 
 
 @pytest.mark.parametrize("kind", [kind for kind, cases in CASES.items() if isinstance(cases.unjudgeable, Case)])
