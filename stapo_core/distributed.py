@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -15,6 +16,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 T = TypeVar("T")
+_PATIENCE = timedelta(hours=2)  # ranks wait while one grades a whole step or saves a large model; usual are ten minutes
 
 
 class Ranks(Protocol):
@@ -109,7 +111,8 @@ def connect(rank: int, size: int) -> Ranks:
         return Alone()
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", rank=rank, world_size=size)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, rank=rank, world_size=size, timeout=_PATIENCE)
     return Peers()
 
 

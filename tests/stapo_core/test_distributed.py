@@ -13,12 +13,23 @@ import torch.multiprocessing
 
 from stapo_core.algorithms import _COMPOSERS
 from stapo_core.batch import Piece, TokenStats
-from stapo_core.distributed import Peers
+from stapo_core.distributed import Peers, connect
 from stapo_core.learner import Learner
 from tests.stapo_core.test_learner import ALGORITHMS, TAU_P, Rollouts, accumulate, distance, make_learner
 from tests.stapo_core.tiny import make_groups, make_policy
 
 EVERY = {**ALGORITHMS, "random": {"kind": "random", "tau_p": TAU_P}}
+
+
+def test_ranks_wait_longer_for_each_other_than_grading_or_saving_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: dict[str, Any] = {}
+    monkeypatch.setattr(dist, "init_process_group", lambda backend, **rest: met.update(rest))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    monkeypatch.setattr(dist, "get_rank", lambda group: 1)
+    monkeypatch.setattr(dist, "get_world_size", lambda group: 2)
+
+    assert connect(1, 2).rank == 1
+    assert met["timeout"].total_seconds() >= 3600
 
 
 def make_case(name: str) -> tuple[Learner, Rollouts]:
