@@ -82,7 +82,8 @@ class Inbox:
 
     def __init__(self, lines: TextIO) -> None:
         self._asks: queue.Queue[Ask | None] = queue.Queue()
-        self._cancelled: set[str] = set()
+        self._cancelled: str | None = None
+        """The latest: asks come one after another, and one that was answered is asked about no more."""
         self._is_closed = False
         threading.Thread(target=self._read, args=(lines,), name="inbox", daemon=True).start()
 
@@ -92,13 +93,13 @@ class Inbox:
 
     def is_unwanted(self, ask: Ask) -> bool:
         """Whether nobody waits for the answer any more."""
-        return self._is_closed or ask["id"] in self._cancelled
+        return self._is_closed or ask["id"] == self._cancelled
 
     def _read(self, lines: TextIO) -> None:
         for line in lines:
             said = json.loads(line)
             if "cancel" in said:
-                self._cancelled.add(said["cancel"])
+                self._cancelled = said["cancel"]
             else:
                 self._asks.put(said)
         self._is_closed = True
