@@ -103,7 +103,7 @@ class TokenRecord:
     stats: TokenStats
     weights: Float32[Tensor, " N"]
     slopes: Float32[Tensor, " N"]
-    """d objective / d log p before selection: r A, or 0 where the clip is active."""
+    """d objective / d log p before selection, as the algorithm's whole surrogate has it."""
     clipped_low: Bool[Tensor, " N"]
     clipped_high: Bool[Tensor, " N"]
     is_scored: Bool[Tensor, " N"]

@@ -51,7 +51,9 @@ class Decision:
     selected: Selected
     objective: Objective
     slopes: Float32[Tensor, " N"]
-    """d objective / d log p of each token, before selection: r A, or 0 where the clip is active."""
+    """d objective / d log p of each token, before selection: for a clipped surrogate alone r A, or 0 where the clip is
+    active; importance weights multiply that, and a KL term adds to it.
+    """
     scale: Float32[Tensor, " N"]
     denominator: float
 

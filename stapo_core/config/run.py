@@ -63,7 +63,7 @@ class OptimizerConfig(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 10
     """Updates over which the rate rises linearly from 0."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """How the rate goes on after warm-up: constant, or falling to 0 at the last update."""
+    """How the rate goes on after warm-up: constant, or falling to 0, which it has reached after the last update."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.1
     """Decoupled weight decay; not applied to vectors (norms, biases)."""
     beta1: Probability = 0.9

@@ -25,7 +25,9 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A reward, in [0, 1] but for formulas; `error` names the trouble when the grader could not judge and gave 0."""
+    """A reward, in [0, 1] but for formulas, judges and functions of users; `error` names the trouble when the grader
+    could not judge and gave 0.
+    """
 
     value: float
     error: str | None = None

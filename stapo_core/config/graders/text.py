@@ -96,7 +96,7 @@ class MathGrader(Strict):
     reference: str
     """The right answer as LaTeX or a plain number, usually `{{item.answer}}`."""
     timeout_s: Annotated[float, Field(gt=0.0, le=60.0)] = 5.0
-    """Seconds after which one comparison counts as wrong."""
+    """Seconds after which one comparison is given up and counted as an error."""
 
 
 class RegexGrader(Strict):
