@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 _MAX_BYTES = 2 * 2**30
 _PR_SET_PDEATHSIG = 1
@@ -44,6 +44,8 @@ class Failed(Exception):
 def serve(make_judge: Callable[[dict[str, Any]], Judge]) -> None:
     """Judges until stdin ends. `make_judge` gets the settings; its imports are done before the first deadline runs."""
     _die_with_parent()
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print must not stand among the answers
     for stop in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group; the parent decides when this ends
         signal.signal(stop, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_BYTES, _MAX_BYTES))
@@ -51,10 +53,10 @@ def serve(make_judge: Callable[[dict[str, Any]], Judge]) -> None:
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(lines,), daemon=True).start()
     judge = make_judge(json.loads(lines.get()))
-    _say({"ready": True})
+    _say(answers, {"ready": True})
     while True:
         question = json.loads(lines.get())
-        _say(_answer(judge, question["text"], question["reference"]))
+        _say(answers, _answer(judge, question["text"], question["reference"]))
 
 
 def _die_with_parent() -> None:
@@ -69,9 +71,9 @@ def _listen(lines: queue.SimpleQueue[str]) -> None:
     os._exit(0)
 
 
-def _say(reply: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(reply) + "\n")
-    sys.stdout.flush()
+def _say(answers: TextIO, reply: dict[str, Any]) -> None:
+    answers.write(json.dumps(reply) + "\n")
+    answers.flush()
 
 
 def _answer(judge: Judge, text: str, reference: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import pytest
 
 from stapo_core.config import LengthGrader, MathGrader, MultiGrader, NumericGrader, StringCheckGrader
 from stapo_core.graders import build_grader, item_fields
-from stapo_core.graders.score import Sample, Score
+from stapo_core.graders.children import ChildPool
+from stapo_core.graders.score import Pair, Sample, Score
 from stapo_core.graders.templates import TemplateError
 
 
@@ -80,3 +81,13 @@ def test_graders_and_data_load_without_torch_or_numpy() -> None:
         "sys.exit(any(name in sys.modules for name in ('torch', 'numpy', 'transformers')))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_what_a_childs_libraries_print_does_not_stand_among_its_answers() -> None:
+    pool = ChildPool("tests.stapo_core.graders.talkative", 20.0, num_children=1)
+    pairs = [Pair("a", ""), Pair("abc", "")]
+    try:
+        scores = pool.judge(pairs)
+    finally:
+        pool.close()
+    assert [scores[pair] for pair in pairs] == [Score(1.0), Score(3.0)]
