@@ -42,7 +42,10 @@ def gradient_norms(stats: TokenStats, slopes: Float32[Tensor, " N"]) -> Float32[
 def gradient_bounds(
     stats: TokenStats, slopes: Float32[Tensor, " N"], vocabulary: int
 ) -> tuple[Float32[Tensor, " N"], Float32[Tensor, " N"]]:
-    """Bounds of the squared norm: w^2 (1 - 2p + e^-H) and w^2 (2 - 2p - C H^2), C = (V - 1) / (V ln^2 V)."""
+    """Bounds of the squared norm: w^2 (1 - 2p + e^-H) and w^2 (2 - 2p - C H^2), C = (V - 1) / (V ln^2 V).
+
+    No step reports them: they hold of every token, and the tests hold the norms to them.
+    """
     p = stats.logprobs.exp()
     constant = (vocabulary - 1) / (vocabulary * math.log(vocabulary) ** 2)
     lower = 1.0 - 2.0 * p + (-stats.entropies).exp()
