@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import threading
+import asyncio
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from api.errors import Unavailable, Unprocessable
+from api.pace import run_slow
 from stapo_core.config import Grader, MultiGrader
 from stapo_core.graders import GraderPool, UserCodeRefused, build_grader, check_user_code, item_fields
 from stapo_core.graders.children import NotStarted
@@ -19,6 +21,8 @@ from stapo_core.graders.templates import TemplateError
 
 AT_ONCE = 2
 WAIT_S = 30.0
+MOST_WAITING = 32
+"""Who comes when so many wait is told so at once."""
 
 
 @dataclass(frozen=True)
@@ -32,38 +36,51 @@ class Outcome:
 
 
 class GraderDesk:
-    """Lets few graders run at a time: each may start processes."""
+    """Lets few graders run at a time: each may start processes. Who waits for a place holds no thread."""
 
     def __init__(self, *, allows_user_code: bool) -> None:
         self._allows_user_code = allows_user_code
-        self._places = threading.BoundedSemaphore(AT_ONCE)
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._num_waiting = 0
 
-    def run(self, grader: Grader, item: Mapping[str, Any], text: str) -> Outcome:
+    async def run(self, grader: Grader, item: Mapping[str, Any], text: str) -> Outcome:
         """Scores one text. Raises Unprocessable for a template that names nothing, and Unavailable when crowded."""
         started = time.perf_counter()
-        verdicts = self.judge(grader, [(item, text)])
+        verdicts = await self.judge(grader, [(item, text)])
         (score,) = verdicts.total
         parts = {name: part[0].value for name, part in verdicts.parts.items()}
         sub_rewards = parts if isinstance(grader, MultiGrader) else {}
         return Outcome(score.value, score.error, sub_rewards, time.perf_counter() - started)
 
-    def judge(self, grader: Grader, samples: Sequence[tuple[Mapping[str, Any], str]]) -> Verdicts:
+    async def judge(self, grader: Grader, samples: Sequence[tuple[Mapping[str, Any], str]]) -> Verdicts:
         """Scores texts that answer rows. Raises as `run` does."""
-        with self._place():
-            pool = build(grader, allows_user_code=self._allows_user_code)
-            try:
-                return pool.judge([Sample(item, text) for item, text in samples])
-            except TemplateError as error:
-                raise Unprocessable(str(error), code="invalid_grader", param="item") from error
-            except NotStarted as error:
-                raise Unavailable(f"The grader cannot be tried now: {error}.", code="busy") from error
-            finally:
-                pool.close()
+        async with self._place():
+            return await run_slow(partial(self._judge, grader, samples))
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        if not self._places.acquire(timeout=WAIT_S):
-            raise Unavailable("Too many graders are being tried at this moment; try again shortly.", code="busy")
+    def _judge(self, grader: Grader, samples: Sequence[tuple[Mapping[str, Any], str]]) -> Verdicts:
+        pool = build(grader, allows_user_code=self._allows_user_code)
+        try:
+            return pool.judge([Sample(item, text) for item, text in samples])
+        except TemplateError as error:
+            raise Unprocessable(str(error), code="invalid_grader", param="item") from error
+        except NotStarted as error:
+            raise Unavailable(f"The grader cannot be tried now: {error}.", code="busy") from error
+        finally:
+            pool.close()
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        crowded = Unavailable("Too many graders are being tried at this moment; try again shortly.", code="busy")
+        if self._num_waiting >= MOST_WAITING:
+            raise crowded
+        self._num_waiting += 1
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._places.acquire()
+        except TimeoutError:
+            raise crowded from None
+        finally:
+            self._num_waiting -= 1
         try:
             yield
         finally:

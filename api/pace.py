@@ -16,12 +16,16 @@ from typing import ParamSpec, TypeVar
 from anyio import CapacityLimiter, to_thread
 from anyio.lowlevel import RunVar
 
+from api.errors import Unavailable
+
 NUM_QUICK = 8
 """Requests at work at a time, whatever their number."""
 NUM_SLOW = 16
 """Besides those, requests that read a file, run a grader or draw up a plan."""
 LONGEST_LINE = 2_000
 """Requests that may wait for the quick ones' turns, some seconds' worth; who comes then is told to come again."""
+LONGEST_SLOW_LINE = 200
+"""The same for those of seconds, which stay in a line of their own: who comes to a full one holds up nobody else."""
 YOUNG_OBJECTS = 10_000
 """So many new objects bring a look at the young ones, of some milliseconds; Python's own 700 suits small programs."""
 
@@ -44,7 +48,7 @@ def settle() -> None:
 
 
 def is_full() -> bool:
-    """Whether so many requests wait that another one had better not: its caller would have left when it is answered."""
+    """Whether so many quick requests wait that another one had better not: its answer would find its caller gone."""
     return to_thread.current_default_thread_limiter().statistics().tasks_waiting >= LONGEST_LINE
 
 
@@ -59,10 +63,16 @@ def slow(route: Callable[_Asked, _Given]) -> Callable[_Asked, Awaitable[_Given]]
 
 
 async def run_slow(work: Callable[[], _Given]) -> _Given:
-    """Does some work of seconds in a thread, at most NUM_SLOW at a time."""
+    """Does some work of seconds in a thread, at most NUM_SLOW at a time. Raises Unavailable when the line is full."""
     try:
         line = _SLOW_LINE.get()
     except LookupError:
         line = CapacityLimiter(NUM_SLOW)
         _SLOW_LINE.set(line)
+    if line.statistics().tasks_waiting >= LONGEST_SLOW_LINE:
+        raise Unavailable(
+            "More requests of this kind wait than can be answered in time; try again shortly.",
+            code="overloaded",
+            retry_after_s=5,
+        )
     return await to_thread.run_sync(work, limiter=line)

@@ -12,7 +12,7 @@ from api import asking, grading, planning, probing
 from api.asking import Ask, Asker, Reply
 from api.deps import DatabaseDep, GraderDeskDep, RelayDep, SettingsDep, WriterDep
 from api.errors import Unavailable
-from api.pace import run_slow, slow
+from api.pace import run_slow
 from api.schemas import (
     GraderErrors,
     GraderProbe,
@@ -38,10 +38,9 @@ def validate_grader(body: GraderValidate, caller: WriterDep, settings: SettingsD
 
 
 @router.post("/run", summary="Try a grader on one response")
-@slow
-def run_grader(body: GraderRun, caller: WriterDep, desk: GraderDeskDep) -> GraderRunResult:
+async def run_grader(body: GraderRun, caller: WriterDep, desk: GraderDeskDep) -> GraderRunResult:
     """The reward that a response to `item` would get."""
-    outcome = desk.run(body.grader, body.item, body.model_sample)
+    outcome = await desk.run(body.grader, body.item, body.model_sample)
     name = body.grader.name
     sub_rewards = outcome.parts
     return GraderRunResult(
@@ -76,7 +75,7 @@ async def probe_grader(
     reply = await _draw(body, rows, request, asker)
     texts = [response["text"] for response in reply.responses]
     items = [row for row in rows for _ in range(body.num_samples)]
-    verdicts = await run_slow(partial(desk.judge, body.grader, list(zip(items, texts, strict=True))))
+    verdicts = await desk.judge(body.grader, list(zip(items, texts, strict=True)))
     return probing.describe(body, rows, texts, verdicts)
 
 

@@ -15,7 +15,8 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from api import pace
+from api import grading, pace
+from api.errors import Unavailable
 from api.pace import NUM_QUICK, NUM_SLOW, is_full, run_slow, settle
 from tests.api.conftest import Service
 
@@ -56,18 +57,79 @@ def until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.01)
 
 
-def test_requests_that_wait_for_a_grader_hold_up_no_request_of_another_kind(service: Service) -> None:
-    desk = service.client.app.state.grader_desk  # type: ignore[attr-defined]  # the application under test
-    with ThreadPoolExecutor(2 * NUM_SLOW) as callers:
-        with desk._place(), desk._place():
-            waiting = [
-                callers.submit(service.client.post, "/v1/fine_tuning/alpha/graders/run", json=RUN)
-                for _ in range(NUM_SLOW + NUM_QUICK)
-            ]
-            time.sleep(1.0)  # they have arrived
-            assert service.client.get("/v1/fine_tuning/jobs").status_code == 200
+@pytest.fixture
+def grading_crowd(monkeypatch: pytest.MonkeyPatch) -> Crowd:
+    """Whoever tries a grader, once it has a place."""
+    crowd, build = Crowd(), grading.build
+
+    def build_in_time(*args: Any, **named: Any) -> Any:
+        crowd.enter()
+        return build(*args, **named)
+
+    monkeypatch.setattr(grading, "build", build_in_time)
+    return crowd
+
+
+def test_requests_that_wait_for_a_grader_hold_up_no_request_of_another_kind(
+    service: Service, grading_crowd: Crowd
+) -> None:
+    path = f"/v1/fine_tuning/jobs/{service.create_job()['id']}"
+    with ThreadPoolExecutor(2 * NUM_SLOW + 1) as callers:
+        waiting = [
+            callers.submit(service.client.post, "/v1/fine_tuning/alpha/graders/run", json=RUN)
+            for _ in range(NUM_SLOW + NUM_QUICK)
+        ]
+        try:
+            until(lambda: grading_crowd.inside == grading.AT_ONCE)
+            time.sleep(1.0)  # the others have arrived
+            for other in ("/v1/fine_tuning/jobs", f"{path}/metrics.csv"):  # a quick one, and a slow one
+                assert callers.submit(service.client.get, other).result(20.0).status_code == 200
             assert not any(answer.done() for answer in waiting)
+        finally:
+            grading_crowd.may_go.set()
         assert {answer.result().status_code for answer in waiting} == {200}
+    assert grading_crowd.most == grading.AT_ONCE
+
+
+def test_who_comes_when_enough_wait_for_a_grader_is_told_so_at_once(
+    service: Service, grading_crowd: Crowd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grading, "MOST_WAITING", 1)
+    with ThreadPoolExecutor(4) as callers:
+        answers = [callers.submit(service.client.post, "/v1/fine_tuning/alpha/graders/run", json=RUN) for _ in range(4)]
+        try:
+            until(lambda: any(answer.done() for answer in answers))
+        finally:
+            grading_crowd.may_go.set()
+        told = sorted((answer.result() for answer in answers), key=lambda answer: answer.status_code)
+    assert [answer.status_code for answer in told] == [200, 200, 200, 503]
+    assert told[-1].json()["code"] == "busy"
+
+
+def test_the_line_of_what_is_slow_has_an_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "LONGEST_SLOW_LINE", 3)
+    crowd, refused = Crowd(), []
+
+    async def ask() -> None:
+        try:
+            await run_slow(crowd.enter)
+        except Unavailable as error:
+            refused.append((error.code, is_full()))
+
+    async def come() -> None:
+        settle()
+        async with anyio.create_task_group() as tasks:
+            for _ in range(NUM_SLOW + 3 + 2):
+                tasks.start_soon(ask)
+                await anyio.sleep(0.02)  # it stands in the line
+            with anyio.fail_after(60.0):
+                while len(refused) < 2 or crowd.inside < NUM_SLOW:
+                    await anyio.sleep(0.01)
+            crowd.may_go.set()
+
+    run(come)
+    assert refused == [("overloaded", False)] * 2
+    assert crowd.most == NUM_SLOW
 
 
 def test_tables_that_look_for_their_columns_hold_up_no_request_of_another_kind(
