@@ -17,6 +17,7 @@ from api.errors import TooManyRequests
 from api.store.ids import COMPLETION, new_id
 from api.store.jobs import Base
 from api.store.tables import Completion
+from api.store.usage import hold_quotas
 
 Source = tuple[str, str, int]
 """What a model is made from: its base's name, and the job and step of a checkpoint; empty and -1 for none."""
@@ -45,6 +46,7 @@ def add_completion(
     `ask` is what `stapo_core.replies` reads, and `reply_to`: the channel of the process that waits.
     """
     session.execute(delete(Completion).where(Completion.created_at < func.now() - KEPT))
+    hold_quotas(session, tenant)
     waiting = (
         select(func.count()).select_from(Completion).where(Completion.tenant == tenant, Completion.reply.is_(None))
     )

@@ -16,6 +16,7 @@ from api.lifecycle import CLAIMABLE, TERMINAL
 from api.store.tables import LEASED_STATES, Checkpoint, File, Job, WorkerBeat
 
 _DAY_S = 86400.0
+_QUOTAS = 7_240_613  # tells this lock from any other on the same name
 _ENDED = [state.value for state in TERMINAL]
 
 
@@ -120,15 +121,22 @@ def stored_checkpoint_bytes(session: Session, tenant: str) -> int:
     return int(session.scalar(query.join(entries, true()).where(Job.tenant == tenant)) or 0)
 
 
+def hold_quotas(session: Session, tenant: str) -> None:
+    """Lets nobody else count what this tenant has until the transaction ends: two at once would both find room."""
+    session.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(tenant, _QUOTAS))))
+
+
 def check_live_jobs(session: Session, tenant: str, *, most: int) -> None:
-    """Raises TooManyRequests when the tenant has as many unfinished jobs as it may have."""
+    """Raises TooManyRequests when the tenant has as many unfinished jobs as it may have; add the next right then."""
+    hold_quotas(session, tenant)
     query = select(func.count()).select_from(Job).where(Job.tenant == tenant, Job.state.not_in(_ENDED))
     if (session.scalar(query) or 0) >= most:
         raise TooManyRequests(f"You have {most} jobs that have not ended, the most allowed.", code="quota_exceeded")
 
 
 def check_stored_bytes(session: Session, tenant: str, num_bytes: int, *, most: int) -> None:
-    """Raises TooManyRequests when so many more bytes of files are more than the tenant may keep."""
+    """Raises TooManyRequests when the tenant may not keep so many more bytes of files. Add the file right behind it."""
+    hold_quotas(session, tenant)
     kept = stored_file_bytes(session, tenant)
     if kept + num_bytes > most:
         raise TooManyRequests(
