@@ -58,6 +58,7 @@ KeyringDep = Annotated[Keyring, _part("keyring")]
 
 async def _caller(request: Request, bearer: Bearer) -> Caller:
     if bearer is None:
+        _count_refusal(request)
         raise Unauthorized("Send your API key as 'Authorization: Bearer <key>'.", code="missing_api_key")
     known: Caller | None = getattr(request.state, "caller", None)
     return known or await _identify(request, _Shown("key", bearer.credentials, keys.find_caller))
@@ -80,22 +81,27 @@ class _Shown:
 
 async def _identify(request: Request, shown: _Shown) -> Caller:
     keyring: Keyring = request.app.state.keyring
-    rates: Rates = request.app.state.rates
     caller = keyring.find(shown.kind, shown.secret)
     if caller is None:
         since = keyring.round
         try:
             caller = await run_in_threadpool(_look_up, request.app.state.database, shown)
         except Unauthorized:
-            rates.count_refusal(request.client.host if request.client else "unknown")
+            _count_refusal(request)
             raise
         keyring.keep(shown.kind, shown.secret, caller, since=since)
     if (shown.kind == "ticket") != (caller.job_id is not None):  # whoever mixed them up: a ticket is never a key
         raise Unauthorized("A stream ticket stands in `?ticket=`, and an API key in the Authorization header.")
+    rates: Rates = request.app.state.rates
     rate = rates.count_request(caller.key_id or f"ticket of {caller.job_id}")
     if rate is not None:
         request.scope["rate_headers"] = rate.headers()
     return caller
+
+
+def _count_refusal(request: Request) -> None:
+    rates: Rates = request.app.state.rates
+    rates.count_refusal(request.client.host if request.client else "unknown")
 
 
 def _look_up(database: Database, shown: _Shown) -> Caller:

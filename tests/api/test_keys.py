@@ -237,6 +237,14 @@ def test_another_tenants_key_does_not_exist(service: Service) -> None:
     assert made["id"] not in [key["id"] for key in service.stranger.get(KEYS).json()["data"]]
 
 
+def test_requests_without_any_key_are_counted_like_those_with_a_wrong_one(service: Service) -> None:
+    settings = service.settings.model_copy(update={"refused_limit": "2/hour"})
+    with TestClient(create_app(settings)) as client:
+        answers = [client.get("/v1/files", headers=headers).status_code for headers in ({}, {"Authorization": "x"}, {})]
+        known = client.get("/v1/files", headers={"Authorization": service.client.headers["authorization"]})
+    assert (answers, known.status_code) == ([401, 401, 429], 200)
+
+
 def test_too_many_requests_are_told_when_to_come_back(service: Service) -> None:
     settings = service.settings.model_copy(update={"rate_limit": "3/minute", "refused_limit": "2/minute"})
     key = make_key(service)["key"]

@@ -9,7 +9,8 @@ from limits import parse
 
 from api import rates
 from api.errors import TooManyRequests
-from api.rates import Window
+from api.rates import Rates, Window
+from api.settings import Settings
 
 
 def test_a_limit_is_reached_and_frees_itself_as_the_window_moves() -> None:
@@ -52,3 +53,33 @@ def test_names_are_counted_apart_and_forgotten_when_there_are_too_many(monkeypat
         window.count("a", now=1.0)
     window.count("c", now=200.0)
     assert set(window._counts) == {"c"}
+
+
+def test_of_too_many_names_the_one_that_was_counted_longest_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rates, "MAX_NAMES", 3)
+    window = Window(parse("5/minute"))
+    for name in ("a", "b", "c", "a", "d", "e"):
+        window.count(name, now=0.0)
+    assert list(window._counts) == ["a", "d", "e"]
+
+
+@pytest.mark.parametrize(
+    ("first", "other", "is_one"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("::ffff:192.0.2.1", "::ffff:192.0.2.2", False),
+        ("testclient", "unknown", False),
+    ],
+)
+def test_refusals_are_counted_per_household(settings: Settings, first: str, other: str, is_one: bool) -> None:
+    counted = Rates(settings.model_copy(update={"refused_limit": "1/hour"}))
+    counted.count_refusal(first)
+    if is_one:
+        with pytest.raises(TooManyRequests):
+            counted.count_refusal(other)
+    else:
+        counted.count_refusal(other)
