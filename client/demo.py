@@ -107,7 +107,8 @@ def make_base_model(home: Path, console: Console) -> BaseModel:
     made, known = base_folder(home), home / "models" / BASE_MODEL
     if not made.exists():
         console.print("Making the base model: a small Qwen3 learns addition, in part wrongly", highlight=False)
-        result = subprocess.run([sys.executable, "-P", "-m", "stapo_core.warmup", str(made)])  # noqa: S603
+        command = [sys.executable, "-P", "-m", "stapo_core.warmup", str(made)]
+        result = subprocess.run(command, stdin=subprocess.DEVNULL)  # noqa: S603
         if result.returncode != 0:
             raise DemoFailed(f"The base model could not be made (exit code {result.returncode}).")
     if not _is_same_model(made / "model", known):
@@ -192,7 +193,7 @@ def sample_answers(model: Path, problems: Path) -> list[dict[str, Any]]:
     """Draws one answer to each of the first held-out problems with the downloaded checkpoint."""
     asked = ("--input", str(problems), "--limit", str(_NUM_ANSWERS))
     command = [sys.executable, "-P", "-m", "stapo_core.answer", str(model), *asked]
-    result = subprocess.run(command, capture_output=True, text=True)  # noqa: S603
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603
     if result.returncode != 0:
         raise DemoFailed(f"The checkpoint in {model} could not be sampled from:\n{result.stderr[-2000:]}")
     return [json.loads(line) for line in result.stdout.splitlines()]
