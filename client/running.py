@@ -18,7 +18,7 @@ from client.process import Command, StartError, never, nobody, spawn, stop
 from client.settings import LaunchSettings
 from client.state import prepare_home
 
-_START_S = 120.0
+_START_S = 600.0  # longer than the platform waits for all its parts
 _STOP_S = 20.0
 
 

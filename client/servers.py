@@ -24,7 +24,8 @@ from client.lock import FileLock, Locked
 from client.process import Account, Command, StartError, StopRequested, never, nobody, run_to_end, spawn, stop, tail
 from client.state import prepare_home, private_folder, socket_folder
 
-_READY_S = 60.0
+_READY_S = 180.0  # a loaded machine is slow, and one that is broken says so sooner
+_QUERY_S = 30.0
 _PREVIOUS_S = 15.0  # how long a server whose supervisor was killed may take to shut down
 
 _POSTGRES_SETTINGS = {
@@ -231,15 +232,19 @@ def _ensure_database(binaries: Path, sockets: Path) -> bool:
 
 
 def _psql(binaries: Path, sockets: Path, query: str) -> str | None:
-    result = subprocess.run(  # noqa: S603  # the wheel's own psql
-        [binaries / "psql", "-XAtq", "-h", sockets, "-U", "stapo", "-d", "postgres", "-c", query],
-        env={"PATH": "/usr/bin:/bin", "PGCONNECT_TIMEOUT": "5"},
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
+    asked = ("-XAtq", "-h", str(sockets), "-U", "stapo", "-d", "postgres", "-c", query)
+    try:
+        result = subprocess.run(  # noqa: S603  # the wheel's own psql
+            [binaries / "psql", *asked],
+            env={"PATH": "/usr/bin:/bin", "PGCONNECT_TIMEOUT": "5"},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=_QUERY_S,
+        )
+    except subprocess.TimeoutExpired:
+        return None
     return result.stdout.strip() if result.returncode == 0 else None
 
 

@@ -24,6 +24,13 @@ def wait_until_gone(home: Path, *, within_s: float) -> dict[int, str]:
     return left
 
 
+def hanging_program(path: Path) -> Path:
+    """Makes a program that says nothing for a minute."""
+    path.write_text("#!/bin/sh\nexec /bin/sleep 60\n")
+    path.chmod(0o755)
+    return path
+
+
 def _mentions(folder: Path, home: str) -> bool:
     if _read(folder / "stat").rpartition(")")[2].split()[:1] == ["Z"]:
         return False

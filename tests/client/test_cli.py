@@ -133,6 +133,16 @@ def test_a_checkpoint_behind_the_first_page_is_found_by_its_step(tmp_path: Path)
     assert (missing.exit_code, "101, 100," in missing.stderr, "2, 1." in missing.stderr) == (1, True, True)
 
 
+@pytest.mark.parametrize("command", ["up", "demo"])
+@pytest.mark.parametrize("option", ["--port", "--dashboard-port"])
+@pytest.mark.parametrize("port", ["0", "70000"])
+def test_a_port_that_is_none_is_wrong_usage(tmp_path: Path, command: str, option: str, port: str) -> None:
+    refused = stapo(command, option, port, env={"STAPO_HOME": str(tmp_path), "COLUMNS": "200"})
+    words = f"Invalid value for '{option}': Input should be"
+    assert (refused.exit_code, words in refused.stderr) == (2, True), refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_job_and_a_wrong_key_are_sentences(env: dict[str, str]) -> None:
     unknown = stapo("watch", "ftjob-0", env=env)
     assert (unknown.exit_code, "not_found" in unknown.stderr) == (1, True)

@@ -16,10 +16,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from client import launch
 from client.connection import read_record
 from client.http import ApiUnreachable, Client
 from client.objects import JobObject
+from client.process import StartError
 from client.running import RunningPlatform
+from client.settings import read_settings
 from tests.client.processes import processes_of, wait_until_gone
 from tests.conftest import find_free_port
 
@@ -72,6 +75,17 @@ def launcher(home: Path) -> Iterator[Launcher]:
         made.process.kill()
         made.process.communicate()
         wait_until_gone(home, within_s=GONE_WITHIN_S)
+
+
+def test_who_waits_is_told_what_for(home: Path, free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_READY_S", 1.0)
+    monkeypatch.setattr(launch, "_TELL_EVERY_S", 0.3)
+    said: list[str] = []
+    supervisor = launch.Supervisor(read_settings({"STAPO_HOME": str(home)}), said.append)
+    with pytest.raises(StartError, match="was not ready within 1 s"):
+        supervisor._wait_until_answering("API", f"http://127.0.0.1:{free_port}/readyz")
+    assert 1 <= len(said) <= 3
+    assert all(line.startswith("Waiting for the API for ") for line in said)
 
 
 def is_training(job: JobObject) -> bool:

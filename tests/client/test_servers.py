@@ -15,8 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from client import servers
 from client.process import StartError
 from client.servers import Server, start_postgres, start_valkey
+from tests.client.processes import hanging_program
 
 Start = Callable[[Callable[[Path], Server], Path], Server]
 
@@ -143,6 +145,12 @@ def test_two_state_folders_run_side_by_side(start: Start, home: Path, session_ho
     assert query(other, "select to_regclass('only_here')") == [(None,)]
     start(start_valkey, home)
     assert ask(start(start_valkey, home / "other"), "PING") == "+PONG\r\n"
+
+
+def test_a_question_that_hangs_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(servers, "_QUERY_S", 0.2)
+    hanging_program(tmp_path / "psql")
+    assert servers._psql(tmp_path, tmp_path, "select 1") is None
 
 
 def test_a_deep_folder_with_a_space_gets_its_sockets_elsewhere(start: Start, home: Path) -> None:

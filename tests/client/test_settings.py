@@ -20,7 +20,13 @@ def test_the_command_line_goes_before_the_environment() -> None:
     assert (settings.api_port, settings.dashboard_port) == (3, 2)
 
 
-@pytest.mark.parametrize("text", ["eighty", "-1", "0"])
-def test_a_value_that_is_no_positive_number_is_named(text: str) -> None:
+@pytest.mark.parametrize("text", ["eighty", "-1", "0", "70000", "80.5"])
+def test_a_port_that_is_none_is_named(text: str) -> None:
     with pytest.raises(StartError, match=f"STAPO_API_PORT is '{text}'"):
         read_settings({"STAPO_HOME": "/s", "STAPO_API_PORT": text})
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "0", "soon"])
+def test_a_drain_that_is_no_time_is_named(text: str) -> None:
+    with pytest.raises(StartError, match=f"STAPO_DRAIN_S is '{text}'"):
+        read_settings({"STAPO_HOME": "/s", "STAPO_DRAIN_S": text})
