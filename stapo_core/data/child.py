@@ -25,6 +25,8 @@ SILENCE_S = 60.0
 """A child that writes nothing for so long is killed."""
 EXIT_REFUSED = 3
 _MAX_MEMORY = 2 * 2**30
+_MAX_WORDS = 2**20
+"""Bytes on stderr, which is a file; a child that says more is at its end."""
 _PR_SET_PDEATHSIG = 1
 
 
@@ -96,6 +98,7 @@ def serve(write_rows: Callable[[dict[str, Any]], None]) -> None:
     if os.getppid() != int(os.environ["STAPO_PARENT_PID"]):
         os._exit(0)
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY, _MAX_MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_WORDS, _MAX_WORDS))
     try:
         write_rows(json.load(sys.stdin))
         sys.stdout.flush()
