@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float32
@@ -97,12 +98,15 @@ def join(records: Sequence[TokenRecord]) -> TokenRecord:
     return TokenRecord(tokens=tokens, stats=stats, **rest)
 
 
-def diagnose(record: TokenRecord) -> Metrics:
-    """All metrics of the areas policy (entropy, clip, ratio), mask, funnel, quadrant and sampler."""
+def diagnose(record: TokenRecord, sign: Literal[1, -1] = 1) -> Metrics:
+    """All metrics of the areas policy (entropy, clip, ratio), mask, funnel, quadrant and sampler.
+
+    `sign` is that of the advantages among which the mask looks for candidates; the funnel is always that of A > 0.
+    """
     held = conditions(record)
     return {
         **_policy(record),
-        **_mask(record, held),
+        **_mask(record, held, sign),
         **_funnel(held),
         **_quadrants(record, held),
         **_sampler(record),
@@ -124,7 +128,7 @@ def _policy(record: TokenRecord) -> Metrics:
     return metrics
 
 
-def _mask(record: TokenRecord, held: Conditions) -> Metrics:
+def _mask(record: TokenRecord, held: Conditions, sign: Literal[1, -1]) -> Metrics:
     is_masked = record.weights == 0
     norms = gradient_norms(record.stats, record.slopes).square()
     changes = entropy_changes(record.stats, record.slopes).abs()
@@ -132,7 +136,7 @@ def _mask(record: TokenRecord, held: Conditions) -> Metrics:
     return {
         "mask/ppm": 1e6 * num_masked / len(is_masked),
         "mask/tokens": float(num_masked),
-        "mask/candidates": float((held.is_positive & held.is_rare).sum()),
+        "mask/candidates": float(((sign * record.tokens.advantages > 0) & held.is_rare).sum()),
         "mask/responses_touched": float(len(torch.unique(record.tokens.rows[is_masked]))),
         "mask/grad_share": _share(norms, is_masked),
         "mask/entropy_change_share": _share(changes, is_masked),

@@ -161,7 +161,7 @@ def _learning(learned: Learned) -> Metrics:
         "mask/tau_h": statistics.fmean(thresholds) if thresholds else None,
         "mask/tau_p": selected[-1].tau_p,
         "mask/inert": statistics.fmean(each.is_inert for each in selected),
-        **diagnose(join(learned.records)),
+        **diagnose(join(learned.records), selected[-1].sign),
     }
 
 

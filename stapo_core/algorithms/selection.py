@@ -37,6 +37,8 @@ class Selected:
     tau_h: float | None = None
     is_inert: bool = False
     """The population was too small for its quantile to silence anything."""
+    sign: Literal[1, -1] = 1
+    """Of the advantages among which it silences."""
     memory: Memory = field(default_factory=Memory)
 
 
@@ -115,6 +117,7 @@ class SilenceSpurious:
             tau_p=memory.tau_p or self.tau_p,
             tau_h=tau_h,
             is_inert=len(population) < 2,
+            sign=self.sign,
             memory=kept,
         )
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from stapo_core.algorithms.selection import Memory, SilenceSpurious
 from stapo_core.batch import TokenRecord, Tokens, TokenStats
 from stapo_core.diagnostics import diagnose, entropy_changes, gradient_bounds, gradient_norms, join
 
@@ -125,6 +126,12 @@ def test_counts_shares_and_means_of_six_tokens_are_those_counted_by_hand() -> No
     share = metrics["mask/entropy_change_share"]
     assert share is not None
     assert 0 < share < 1
+
+
+def test_a_mask_on_bad_responses_has_its_candidates_among_these() -> None:
+    assert diagnose(make_record(), -1)["mask/candidates"] == 1  # the fifth token alone: A < 0 and p = 0.004
+    selected = SilenceSpurious(0.01, 0.75, sign=-1).select(make_record().tokens, Memory())
+    assert selected.sign == -1
 
 
 def test_joined_mini_batches_keep_their_responses_apart() -> None:
