@@ -11,7 +11,7 @@ from stapo_core.data.child import serve
 
 def write_rows(_: dict[str, Any]) -> None:
     """64 MiB of words, and one row."""
-    for _ in range(1024):
+    for _number in range(1024):
         os.write(sys.stderr.fileno(), bytes(2**16))
     print("{}")  # noqa: T201  # the row
 
