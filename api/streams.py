@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import orjson
 import structlog
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
+from starlette.types import Receive, Scope, Send
 
 from api.errors import TooManyRequests
 from api.lifecycle import TERMINAL, JobState
@@ -87,12 +88,21 @@ class Streams:
         self._open: Counter[str] = Counter()
         self._untold: set[str] = set()
 
-    def check_room(self, tenant: str) -> None:
-        """Raises TooManyRequests when the tenant holds as many streams of this process open as it may."""
+    @contextmanager
+    def place(self, tenant: str) -> Iterator[None]:
+        """An open stream's place; take it in the event loop, where one comes at a time.
+
+        Raises TooManyRequests when the tenant holds as many streams of this process open as it may.
+        """
         if self._open[tenant] >= self._max_streams:
             raise TooManyRequests(
                 f"You hold {self._max_streams} streams open, the most allowed; close some.", code="quota_exceeded"
             )
+        self._open[tenant] += 1
+        try:
+            yield
+        finally:
+            self._open[tenant] -= 1
 
     async def run(self) -> None:
         """Looks for news until cancelled. A database that is away is only waited for, and no bug ends it either."""
@@ -154,11 +164,9 @@ class Streams:
         fresh = Tail(progress=progress_of(job), newest_seq=job.last_seq, floor=job.last_seq)
         tail = self._tails.setdefault(job.id, fresh)
         tail.readers += 1
-        self._open[job.tenant] += 1
         try:
             yield tail
         finally:
-            self._open[job.tenant] -= 1
             tail.readers -= 1
             if not tail.readers:
                 self._tails.pop(job.id, None)
@@ -193,10 +201,22 @@ class Streams:
         return news
 
 
-def respond(events: AsyncIterator[bytes]) -> StreamingResponse:
-    """Server-sent events as an answer that nothing on the way keeps or holds back."""
-    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+class _Events(StreamingResponse):
+    """Is in its place from before its status is sent until its reader has left, whether or not it was ever read."""
+
+    def __init__(self, events: AsyncIterator[bytes], place: AbstractContextManager[None]) -> None:
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._place:
+            await super().__call__(scope, receive, send)
+
+
+def respond(events: AsyncIterator[bytes], place: AbstractContextManager[None] | None = None) -> StreamingResponse:
+    """Server-sent events as an answer that nothing on the way keeps or holds back, in its `place` while it is open."""
+    return _Events(events, place or nullcontext())
 
 
 def progress_of(job: Job) -> JobProgress:

@@ -107,9 +107,8 @@ def _stream(
 ) -> Response:
     if JobState(job.state) in TERMINAL and not _is_more(database, job, after, of):
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    streams.check_room(job.tenant)
     body: AsyncIterator[bytes] = streams.follow(job, after=after, of=of)
-    return respond(body)
+    return respond(body, streams.place(job.tenant))
 
 
 def _is_more(database: Database, job: Job, after: int, of: type[StepMetrics] | type[JobEvent]) -> bool:

@@ -81,6 +81,5 @@ def stream_job_log(
     start = after if last_event_id is None else last_event_id
     if JobState(job.state) in TERMINAL and read_log(path, start, is_over=True).next_offset <= start:
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    streams.check_room(job.tenant)
     body = follow_log(path, start, poll_s=settings.stream_poll_s, watching=streams.watch_end(job))
-    return respond(body)
+    return respond(body, streams.place(job.tenant))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -79,6 +80,18 @@ def test_a_tenant_holds_so_many_streams_open_and_may_open_another_when_one_is_cl
         third = wait_for_room(client, f"{path}/events/stream")
         for each in (second, third):
             each.close()
+
+
+def test_of_streams_that_are_opened_at_once_no_more_open_than_the_tenant_may_hold(
+    service: Service, server: str
+) -> None:
+    url = f"{server}/v1/fine_tuning/jobs/{service.create_job()['id']}/metrics/stream"
+    with httpx2.Client(headers=headers_of(service), timeout=30.0) as client, ThreadPoolExecutor(8) as callers:
+        asked = [callers.submit(client.send, client.build_request("GET", url), stream=True) for _ in range(8)]
+        answers = [each.result() for each in asked]
+        assert sorted(answer.status_code for answer in answers) == [200] * 2 + [429] * 6
+        for answer in answers:
+            answer.close()
 
 
 def open_stream(client: httpx2.Client, url: str) -> httpx2.Response:
