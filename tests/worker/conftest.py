@@ -13,6 +13,7 @@ from api.store import jobs
 from api.store.database import Database
 from api.store.jobs import Base, NewJob
 from api.store.tables import File, Job
+from tests.worker.spools import Run
 
 AddJob = Callable[..., str]
 ReadJob = Callable[[str], Job]
@@ -76,3 +77,8 @@ def read_job(database: Database) -> ReadJob:
             return jobs.get_job(session, "t", job_id)
 
     return read
+
+
+@pytest.fixture
+def run(database: Database, settings: Settings, add_job: AddJob) -> Run:
+    return Run(database, settings, add_job)
