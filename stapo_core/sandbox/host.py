@@ -131,9 +131,9 @@ class Sandbox:
             message = {"timeout_s": program.timeout_s, "cpu_s": max(1, round(program.timeout_s + 0.5))}
             try:
                 socket.send_fds(self._control, [json.dumps(message).encode()], exchange.theirs)
-            except OSError as error:
+                told = exchange.attend(self._control)
+            except OSError as error:  # one that dies with a message unread resets the connection
                 raise Broken(str(error)) from error
-            told = exchange.attend(self._control)
         return exchange.outcome(told)
 
     def close(self) -> None:
