@@ -203,14 +203,14 @@ def test_the_end_of_the_pool_ends_a_running_program_and_removes_its_folder() -> 
     assert not [folder for folder in started.values() if Path(folder).exists()]
 
 
-@pytest.mark.parametrize("has_read", [True, False])
-def test_a_killed_fork_server_costs_no_program_its_score(whole: GraderPool, has_read: bool) -> None:
+@pytest.mark.parametrize("is_idle", [True, False])
+def test_a_killed_fork_server_costs_no_program_its_score(whole: GraderPool, is_idle: bool) -> None:
     assert grade(whole, RIGHT) == [Score(1.0)]
     killed = _servers()
     for pid in killed:
-        os.kill(pid, signal.SIGKILL if has_read else signal.SIGSTOP)
-    if not has_read:  # the next program is sent to it, and then it dies
-        threading.Timer(1.0, lambda: [os.kill(pid, signal.SIGKILL) for pid in killed]).start()
+        os.kill(pid, signal.SIGKILL if is_idle else signal.SIGSTOP)
+        if not is_idle:  # it dies when the next program has been sent to it
+            threading.Timer(1.0, os.kill, (pid, signal.SIGKILL)).start()
     assert grade(whole, "f = lambda a, b: a + b") == [Score(1.0)]
     for folder in killed.values():  # a server that is killed together with its judge cannot remove its own
         shutil.rmtree(folder, ignore_errors=True)
