@@ -75,8 +75,9 @@ def find_target(current: JobState, action: str) -> JobState:
     targets = {each: held if current in LEASED else free for each, (held, free) in ACTIONS.items()}
     if targets[action] not in MOVES[current]:
         allowed = [each for each, target in targets.items() if target in MOVES[current]]
+        state = f"has ended ({current})" if current in TERMINAL else f"is {current}"
         raise Conflict(
-            f"The job is {current} and takes no {action}; what it takes: {', '.join(allowed) or 'nothing more'}.",
+            f"The job {state} and takes no {action}; what it takes: {', '.join(allowed) or 'nothing more'}.",
             code="illegal_state",
         )
     return targets[action]

@@ -169,7 +169,7 @@ def test_a_queued_job_is_cancelled_at_once_and_stays_so(service: Service) -> Non
     assert service.client.post(f"{path}/cancel").json()["status"] == "cancelled"
     answer = service.client.post(f"{path}/resume")
     assert answer.status_code == 409
-    assert answer.json()["detail"] == "The job is cancelled and takes no resume; what it takes: nothing more."
+    assert answer.json()["detail"] == "The job has ended (cancelled) and takes no resume; what it takes: nothing more."
 
 
 @pytest.mark.parametrize(
