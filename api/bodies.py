@@ -1,12 +1,14 @@
-"""What a JSON body may not say: a number that is none, or half of a character. Neither can be stored or given back.
+"""What a request may not say: in a JSON body a number that is none, or half of a character; in an address a name twice.
 
-Python reads both, so both would reach a field that takes anything, such as a JSON schema or the changes of a fork.
+Python reads the first two, so both would reach a field that takes anything, such as a JSON schema or the changes of a
+fork, and neither can be stored or given back. Of a name that comes twice the last would count, whatever the first says.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,6 +35,13 @@ async def check_body(request: Request) -> None:
         if faults:
             param = faults[0].pointer[1:].replace("/", ".") or None
             raise Unprocessable(faults[0].detail, param=param, errors=faults[:100]) from None
+
+
+async def check_query(request: Request) -> None:
+    """A dependency of every route, none of which takes a list. Raises Unprocessable naming what comes twice."""
+    for name, number in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if number > 1:
+            raise Unprocessable(f"'{name}' stands {number} times in the address; give it once.", param=name)
 
 
 def _find_faults(body: Any) -> Iterator[tuple[str, str]]:

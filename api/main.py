@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from fastapi_standalone_docs import StandaloneDocs
 
 from api.answers import Answers
-from api.bodies import check_body
+from api.bodies import check_body, check_query
 from api.dispatch import Dispatcher
 from api.document import complete_document
 from api.grading import GraderDesk
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version=version("stapo"),
         lifespan=_lifespan,
         responses=RESPONSES,
-        dependencies=[Depends(check_body)],
+        dependencies=[Depends(check_query), Depends(check_body)],
         generate_unique_id_function=_operation_id,
     )
     app.state.settings = settings

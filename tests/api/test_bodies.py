@@ -41,3 +41,10 @@ def test_whole_characters_beyond_the_first_plane_pass(service: Service) -> None:
     body = json.dumps(service.job_body(name="\U0001f600"))  # written as two escapes
     assert "\\ud83d" in body
     assert service.client.post(JOBS, content=body, headers=JSON).json()["name"] == "\U0001f600"
+
+
+def test_a_name_that_comes_twice_in_an_address_is_refused_whatever_it_says_last(service: Service) -> None:
+    path = f"/v1/fine_tuning/jobs/{service.create_job()['id']}/events/stream"
+    answer = service.client.get(f"{path}?after=nonsense&after=3")
+    assert (answer.status_code, answer.json()["param"]) == (422, "after")
+    assert "2 times" in answer.json()["detail"]
