@@ -101,7 +101,7 @@ def _stage() -> Iterator[Stage]:
     worker = _find(own, "celery")
     os.kill(worker, signal.SIGSTOP)  # it would claim our runs
     try:
-        database = Database(_environment(worker)["STAPO_DATABASE_URL"])
+        database = Database(_environment(_find(own, "uvicorn"))["STAPO_DATABASE_URL"])
         with Client(platform.api_url, platform.api_key) as client, sync_playwright() as playwright:
             browser_path = find_browser()
             browser = playwright.chromium.launch(
