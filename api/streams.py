@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 
+import anyio
 import orjson
 import structlog
 from fastapi.responses import StreamingResponse
@@ -22,8 +23,9 @@ from starlette.types import Receive, Scope, Send
 from api.errors import TooManyRequests
 from api.lifecycle import TERMINAL, JobState
 from api.schemas import JobEventObject, JobProgress, MetricsPoint
-from api.store import jobs, metrics
+from api.store import jobs, keys, metrics
 from api.store.database import Database, Outage, Session
+from api.store.keys import Caller
 from api.store.tables import Job, JobEvent, StepMetrics
 
 CHUNK = 500
@@ -77,6 +79,14 @@ class Tail:
         return found[::-1][:CHUNK]
 
 
+@dataclass(frozen=True, eq=False)
+class Place:
+    """An open stream's place: what is sent in its scope ends when the key that opened the stream has ended."""
+
+    key_id: str | None = None
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+
+
 class Streams:
     """Follows jobs for all readers of this process."""
 
@@ -86,23 +96,27 @@ class Streams:
         self._max_streams = max_streams
         self._tails: dict[str, Tail] = {}
         self._open: Counter[str] = Counter()
+        self._places: set[Place] = set()
         self._untold: set[str] = set()
 
     @contextmanager
-    def place(self, tenant: str) -> Iterator[None]:
-        """An open stream's place; take it in the event loop, where one comes at a time.
+    def place(self, reader: Caller) -> Iterator[Place]:
+        """An open stream's place until the block ends; take it in the event loop, where one comes at a time.
 
         Raises TooManyRequests when the tenant holds as many streams of this process open as it may.
         """
-        if self._open[tenant] >= self._max_streams:
+        place = Place(reader.key_id)
+        if self._open[reader.tenant] >= self._max_streams:
             raise TooManyRequests(
                 f"You hold {self._max_streams} streams open, the most allowed; close some.", code="quota_exceeded"
             )
-        self._open[tenant] += 1
+        self._open[reader.tenant] += 1
+        self._places.add(place)
         try:
-            yield
+            yield place
         finally:
-            self._open[tenant] -= 1
+            self._places.discard(place)
+            self._open[reader.tenant] -= 1
 
     async def run(self) -> None:
         """Looks for news until cancelled. A database that is away is only waited for, and no bug ends it either."""
@@ -110,6 +124,7 @@ class Streams:
             await asyncio.sleep(self._poll_s)
             try:
                 await self._look()
+                await self._look_at_keys()
             except Outage:
                 continue
             except Exception:  # every reader of this process would be told nothing for ever
@@ -127,6 +142,13 @@ class Streams:
             told = progress if len(lines) < BUFFER else tail.progress
             if lines or told != tail.progress:
                 tail.add(lines, told, max([tail.newest_seq, *(line.seq for line in lines)]))
+
+    async def _look_at_keys(self) -> None:
+        shown = {place.key_id for place in self._places if place.key_id}
+        ended = await asyncio.to_thread(self._find_ended, shown) if shown else set()
+        for place in self._places:
+            if place.key_id in ended:
+                place.scope.cancel()
 
     async def follow(self, job: Job, *, after: int, of: type[Row]) -> AsyncIterator[bytes]:
         """Server-sent events: every row of kind `of` behind `after`, the job's progress, and `end` when it ended."""
@@ -177,6 +199,10 @@ class Streams:
         with self.watch(job) as tail:
             yield lambda: tail.progress.state in TERMINAL
 
+    def _find_ended(self, key_ids: set[str]) -> set[str]:
+        with self._database.transaction() as session:
+            return keys.find_ended(session, key_ids)
+
     def _read_lines(self, job_id: str, seq: int) -> list[Line]:
         with self._database.transaction() as session:
             return [write_line(row) for row in metrics.read_since(session, job_id, seq, limit=CHUNK)]
@@ -202,21 +228,24 @@ class Streams:
 
 
 class _Events(StreamingResponse):
-    """Is in its place from before its status is sent until its reader has left, whether or not it was ever read."""
+    """Is in its place from before its status is sent until its reader has left, or the reader's key has ended."""
 
-    def __init__(self, events: AsyncIterator[bytes], place: AbstractContextManager[None]) -> None:
+    def __init__(self, events: AsyncIterator[bytes], place: AbstractContextManager[Place]) -> None:
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._place:
-            await super().__call__(scope, receive, send)
+        with self._place as place:
+            with place.scope:
+                await super().__call__(scope, receive, send)
+            if place.scope.cancelled_caught:
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-def respond(events: AsyncIterator[bytes], place: AbstractContextManager[None] | None = None) -> StreamingResponse:
+def respond(events: AsyncIterator[bytes], place: AbstractContextManager[Place] | None = None) -> StreamingResponse:
     """Server-sent events as an answer that nothing on the way keeps or holds back, in its `place` while it is open."""
-    return _Events(events, place or nullcontext())
+    return _Events(events, place or nullcontext(Place()))
 
 
 def progress_of(job: Job) -> JobProgress:

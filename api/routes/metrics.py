@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from api.store.database import Database
 from api.store.keys import Caller
 from api.store.metrics import Kind, MetricsFilter
 from api.store.tables import Job, JobEvent, StepMetrics
-from api.streams import Streams, respond
+from api.streams import Row, Streams, respond
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs/{job_id}", tags=["Watch"])
 MAX_POINTS = 10_000
@@ -73,7 +72,7 @@ def stream_job_metrics(
 
     A reader that fell behind is told `resync`, with the last place that it was sent, and reads on without a gap.
     """
-    return _stream(_job(database, viewer, job_id), database, streams, _start(after, last_event_id), StepMetrics)
+    return _stream(_job(database, viewer, job_id), viewer, database, streams, _start(after, last_event_id), StepMetrics)
 
 
 @router.get("/events/stream", summary="Follow a job's events", response_class=StreamingResponse, responses=STREAM)
@@ -89,7 +88,7 @@ def stream_job_events(
 
     A reader that fell behind is told `resync`, with the last place that it was sent, and reads on without a gap.
     """
-    return _stream(_job(database, viewer, job_id), database, streams, _start(after, last_event_id), JobEvent)
+    return _stream(_job(database, viewer, job_id), viewer, database, streams, _start(after, last_event_id), JobEvent)
 
 
 def _job(database: Database, viewer: Caller, job_id: str) -> Job:
@@ -102,15 +101,12 @@ def _start(after: int, last_event_id: int | None) -> int:
     return after if last_event_id is None else last_event_id
 
 
-def _stream(
-    job: Job, database: Database, streams: Streams, after: int, of: type[StepMetrics] | type[JobEvent]
-) -> Response:
+def _stream(job: Job, viewer: Caller, database: Database, streams: Streams, after: int, of: type[Row]) -> Response:
     if JobState(job.state) in TERMINAL and not _is_more(database, job, after, of):
         return Response(status_code=HTTPStatus.NO_CONTENT)
-    body: AsyncIterator[bytes] = streams.follow(job, after=after, of=of)
-    return respond(body, streams.place(job.tenant))
+    return respond(streams.follow(job, after=after, of=of), streams.place(viewer))
 
 
-def _is_more(database: Database, job: Job, after: int, of: type[StepMetrics] | type[JobEvent]) -> bool:
+def _is_more(database: Database, job: Job, after: int, of: type[Row]) -> bool:
     with database.transaction() as session:
         return metrics.has_rows_behind(session, job.id, after, of)

@@ -82,4 +82,4 @@ def stream_job_log(
     if JobState(job.state) in TERMINAL and read_log(path, start, is_over=True).next_offset <= start:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     body = follow_log(path, start, poll_s=settings.stream_poll_s, watching=streams.watch_end(job))
-    return respond(body, streams.place(job.tenant))
+    return respond(body, streams.place(viewer))

@@ -38,6 +38,7 @@ class Caller:
     tenant: str
     scopes: frozenset[str] = frozenset(ALL_SCOPES)
     key_id: str | None = None
+    """The key that was shown, or that the ticket was asked for with."""
     job_id: str | None = None
     lasts_s: float | None = None
     """Seconds until what was shown ends; None for never."""
@@ -138,7 +139,7 @@ def create_ticket(session: Session, job: Job, maker: Caller, *, lifetime_s: floa
 def find_ticket(session: Session, ticket: str) -> Caller:
     """Raises Unauthorized unless the ticket is in force, and the key that it was asked for with is not revoked."""
     row = session.execute(
-        select(Job.tenant, Job.id, _seconds_until(StreamTicket.expires_at).label("lasts_s"))
+        select(Job.tenant, Job.id, StreamTicket.key_id, _seconds_until(StreamTicket.expires_at).label("lasts_s"))
         .join(StreamTicket, StreamTicket.job_id == Job.id)
         .outerjoin(ApiKey, ApiKey.id == StreamTicket.key_id)
         .where(
@@ -152,7 +153,14 @@ def find_ticket(session: Session, ticket: str) -> Caller:
             "This stream ticket is not known, has expired, or its key was revoked; ask for a new one.",
             code="ticket_expired",
         )
-    return Caller(tenant=row.tenant, scopes=frozenset(TICKET_SCOPES), job_id=row.id, lasts_s=row.lasts_s)
+    scopes = frozenset(TICKET_SCOPES)
+    return Caller(row.tenant, scopes=scopes, key_id=row.key_id, job_id=row.id, lasts_s=row.lasts_s)
+
+
+def find_ended(session: Session, key_ids: Iterable[str]) -> set[str]:
+    """Those of these keys that were revoked or have expired."""
+    ended = or_(ApiKey.revoked_at.is_not(None), ApiKey.expires_at <= func.now())
+    return set(session.scalars(select(ApiKey.id).where(ApiKey.id.in_(key_ids), ended)))
 
 
 def _note_use(session: Session, key_id: str) -> None:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import func, update
 
 from api.store import jobs, leases, metrics
 from api.store.database import Session
 from api.store.metrics import Kind
-from api.store.tables import Job
+from api.store.tables import ApiKey, Job
 from tests.api.conftest import Service
 from tests.api.streams import headers_of, read_stream
 from tests.api.writer import Writer
@@ -31,9 +32,10 @@ class Readers:
         self._service, self._server = service, server
         self._pool = ThreadPoolExecutor(4)
 
-    def follow(self, job_id: str) -> Future[Told]:
-        url = f"{self._server}/v1/fine_tuning/jobs/{job_id}/metrics/stream"
-        future = self._pool.submit(read_stream, url, headers_of(self._service))
+    def follow(self, job_id: str, *, what: str = "metrics", key: str | None = None) -> Future[Told]:
+        url = f"{self._server}/v1/fine_tuning/jobs/{job_id}/{what}/stream"
+        headers = {"Authorization": f"Bearer {key}"} if key else headers_of(self._service)
+        future = self._pool.submit(read_stream, url, headers)
         time.sleep(0.5)  # so that it reads live, not from the record
         return future
 
@@ -100,3 +102,23 @@ def test_a_look_that_fails_unforeseen_is_followed_by_another(
     writer.finish()
     assert steps_of(told.result()) == [1]
     assert failures == []
+
+
+@pytest.mark.parametrize("what", ["metrics", "events", "logs"])
+@pytest.mark.parametrize("ending", ["revoked_at", "expires_at"])
+def test_a_stream_ends_within_five_seconds_when_its_key_does(
+    two: tuple[Writer, Writer], readers: Readers, service: Service, what: str, ending: str
+) -> None:
+    writer, _ = two
+    made = service.client.post("/v1/api_keys", json={"name": "for a while"}).json()
+    told, told_on = readers.follow(writer.job_id, what=what, key=made["key"]), readers.follow(writer.job_id)
+    end_key(writer, made["id"], ending)
+    assert "end" not in [name for name, _, _ in told.result(timeout=5.0)]
+    writer.step(1)
+    writer.finish()
+    assert [name for name, _, _ in told_on.result()][-1] == "end"
+
+
+def end_key(writer: Writer, key_id: str, column: str) -> None:
+    with writer.database.transaction() as session:
+        session.execute(update(ApiKey).where(ApiKey.id == key_id).values({column: func.now()}))
