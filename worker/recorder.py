@@ -105,12 +105,21 @@ class Recorder:
             for event in said:
                 _WRITERS[type(event)](session, job, event)
             dropped = artifacts.drop_checkpoints(session, job, keep=self._attempt.keep_checkpoints)
+            if begins := any(isinstance(event, events.Started) for event in said):
+                dropped += self._find_strays(session, job)
             forgotten = self._forget_rollouts(session, job, said)
             job.spool_offset = end
             leases.prolong_lease(session, job, lease_s=self._attempt.lease_s)
             failpoint("flushing")
         artifacts.remove_folders(self._attempt.artifacts_dir, self._attempt.job_id, dropped)
         self._remove_recordings(forgotten)
+        if begins:
+            artifacts.remove_drafts(self._attempt.artifacts_dir, self._attempt.job_id)
+
+    def _find_strays(self, session: Session, job: Job) -> list[int]:
+        """Folders of earlier attempts' steps that no row tells of; those of steps done again are put there anew."""
+        kept = [row.step for row in artifacts.all_checkpoints(session, job)]
+        return artifacts.find_strays(self._attempt.artifacts_dir, self._attempt.job_id, kept=kept)
 
     def _forget_rollouts(self, session: Session, job: Job, said: Sequence[Any]) -> list[int]:
         """Drops the oldest recorded steps when new ones have taken the job over its share of the store."""

@@ -110,6 +110,21 @@ def remove_folders(artifacts_dir: Path, job_id: str, steps: list[int]) -> None:
         shutil.rmtree(folder_path(artifacts_dir, job_id, step), ignore_errors=True)
 
 
+def find_strays(artifacts_dir: Path, job_id: str, *, kept: Collection[int]) -> list[int]:
+    """Steps whose folders lie in the store without a row: a worker was killed before they went."""
+    found = (int(folder.name.removeprefix("step-")) for folder in (artifacts_dir / job_id).glob("step-*"))
+    return sorted(set(found) - set(kept))
+
+
+def remove_drafts(artifacts_dir: Path, job_id: str) -> None:
+    """Removes what workers were putting into the store when they were killed."""
+    for draft in list((artifacts_dir / job_id).glob("**/.tmp-*")):
+        if draft.is_dir():
+            shutil.rmtree(draft, ignore_errors=True)
+        else:
+            draft.unlink(missing_ok=True)
+
+
 def list_checkpoints(session: Session, job: Job, *, after: str | None, limit: int, order: Order) -> Page[Checkpoint]:
     """The job's checkpoints by step."""
     step = get_checkpoint(session, job.tenant, after, param="after")[0].step if after else None

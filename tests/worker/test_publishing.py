@@ -41,6 +41,27 @@ def test_only_the_newest_checkpoints_are_kept(run: Run, settings: Settings) -> N
     assert folders == {"step-000002", "step-000003"}
 
 
+def test_what_killed_workers_left_in_the_store_goes_when_the_next_attempt_begins(run: Run, settings: Settings) -> None:
+    run.say(started())
+    for number in (1, 2):
+        run.save(number)
+    run.recorder.ship()
+    store = settings.artifacts_dir / run.job_id
+    for stray in ("step-000007", ".tmp-step-000008-1", "rollouts"):
+        (store / stray).mkdir()
+    (store / ".tmp-step-000008-1" / "model.safetensors").write_bytes(b"half")
+    (store / "rollouts" / ".tmp-step-000003.parquet-1").write_bytes(b"half")
+    (store / "rollouts" / "step-000001.parquet").write_bytes(b"whole")
+    run.say(started(1))
+    run.recorder.ship()
+    assert {path.name for path in store.rglob("*") if path.suffix != ".safetensors"} == {
+        "step-000001",
+        "rollouts",
+        "step-000001.parquet",
+    }
+    assert run.checkpoint_steps() == [1]
+
+
 def test_the_best_checkpoint_is_kept_however_old_and_gives_way_to_a_better_one(run: Run) -> None:
     run.say(started())
     for number in (1, 2, 3, 4):
