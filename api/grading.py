@@ -27,10 +27,11 @@ MOST_WAITING = 32
 
 @dataclass(frozen=True)
 class Outcome:
-    """A reward, the kind of trouble where it could not be judged, the rewards of its parts, and how long it took."""
+    """A reward, the trouble where it could not be judged, the limit that was met, its parts, and the time."""
 
     reward: float
     error: str | None
+    note: str | None
     parts: dict[str, float]
     seconds: float
 
@@ -50,7 +51,7 @@ class GraderDesk:
         (score,) = verdicts.total
         parts = {name: part[0].value for name, part in verdicts.parts.items()}
         sub_rewards = parts if isinstance(grader, MultiGrader) else {}
-        return Outcome(score.value, score.error, sub_rewards, time.perf_counter() - started)
+        return Outcome(score.value, score.error, score.note, sub_rewards, time.perf_counter() - started)
 
     async def judge(self, grader: Grader, samples: Sequence[tuple[Mapping[str, Any], str]]) -> Verdicts:
         """Scores texts that answer rows. Raises as `run` does."""

@@ -78,6 +78,7 @@ def _figures(name: str, kind: str, scores: Sequence[Score], num_samples: int) ->
         share_equal=_share(judged, lambda group: len(set(group)) == 1),
         errors=dict(errors),
         error_share=errors.total() / len(scores),
+        notes=dict(Counter(score.note for score in scores if score.note is not None)),
         latency_p50_s=_quantile(seconds, 0.5),
         latency_p95_s=_quantile(seconds, 0.95),
     )
@@ -100,6 +101,8 @@ def _judge(total: ProbeFigures) -> tuple[Verdict, str]:
         score = f"Every response got the score {total.minimum:g}"
         return "one_score", f"{score}; if that goes on, a run learns nothing and ends with grader_gives_one_score."
     share = 1.0 - total.share_equal
+    if not share:
+        return "usable", "No prompt got responses of different scores, so a step would learn nothing from any of these."
     return "usable", f"{share:.0%} of the prompts got responses of different scores: those are what a step learns from."
 
 
@@ -114,5 +117,6 @@ def _examples(samples: Sequence[Sample], verdicts: Verdicts) -> Iterator[ProbeEx
             response=samples[place].text[:MAX_CHARACTERS],
             score=score.value,
             error=score.error,
+            note=score.note,
             parts={name: scores[place].value for name, scores in verdicts.parts.items()},
         )

@@ -267,6 +267,7 @@ class GraderRunMetadata(TypedDict):
     errors: GraderErrors
     execution_time: float
     name: str
+    note: NotRequired[str | None]
     sampled_model_name: NotRequired[str | None]
     scores: dict[str, float]
     token_usage: NotRequired[int | None]
@@ -615,6 +616,7 @@ class ProbeExample(TypedDict):
     """A response and what it got; both texts may be cut."""
 
     error: str | None
+    note: str | None
     parts: dict[str, float]
     prompt: str
     response: str
@@ -632,6 +634,7 @@ class ProbeFigures(TypedDict):
     mean: float | None
     minimum: float | None
     name: str
+    notes: dict[str, int]
     num_distinct: int
     num_judged: int
     share_all_one: float

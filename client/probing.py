@@ -30,14 +30,20 @@ def show_probe(found: GraderProbed, console: Console) -> None:
     """The verdict, a line of figures for the grader and each of its parts, and a few responses."""
     color = "green" if found["verdict"] == "usable" else "red"
     console.print(Text(found["verdict"], style=color), Text(found["reason"]))
-    table = Table("grader", "mean", "std", "all 0", "all 1", "p50", "p95", "errors", box=None, header_style="dim")
+    table = Table(
+        "grader", "mean", "std", "all 0", "all 1", "p50", "p95", "errors", "limits met", box=None, header_style="dim"
+    )
     for each in [found["total"], *found["parts"]]:
         spread = ("–" if each[name] is None else f"{each[name]:.3f}" for name in ("mean", "std"))
         shares = (f"{each[name]:.0%}" for name in ("share_all_zero", "share_all_one"))
         times = (f"{each[name] * 1000:.1f} ms" for name in ("latency_p50_s", "latency_p95_s"))
-        errors = ", ".join(f"{number} {kind}" for kind, number in sorted(each["errors"].items())) or "none"
-        table.add_row(Text(each["name"]), *spread, *shares, *times, Text(errors))
+        counts = (Text(_listed(each[name])) for name in ("errors", "notes"))
+        table.add_row(Text(each["name"]), *spread, *shares, *times, *counts)
     console.print(table)
     for example in found["examples"]:
-        outcome = example["error"] or f"{example['score']:g}"
+        outcome = example["error"] or example["note"] or f"{example['score']:g}"
         console.print(Text(f"  {outcome:>8}  {example['prompt'][:_SHOWN]!r} -> {example['response'][:_SHOWN]!r}"))
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())) or "none"

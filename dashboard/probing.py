@@ -62,7 +62,8 @@ def figures(found: JsonObject) -> dict[str, list[str]]:
         "Groups of all 1": [f"{row['share_all_one']:.0%}" for row in rows],
         "Latency p50": [f"{row['latency_p50_s'] * 1000:.1f} ms" for row in rows],
         "Latency p95": [f"{row['latency_p95_s'] * 1000:.1f} ms" for row in rows],
-        "Errors": [", ".join(f"{n} {kind}" for kind, n in sorted(row["errors"].items())) or "none" for row in rows],
+        "Errors": [_listed(row["errors"]) for row in rows],
+        "Limits met": [_listed(row["notes"]) for row in rows],
     }
 
 
@@ -72,8 +73,17 @@ def responses(found: JsonObject) -> dict[str, list[str]]:
     return {
         "Prompt": [formats.visible(each["prompt"]) for each in examples],
         "Response": [formats.visible(each["response"]) for each in examples],
-        "Score": [formats.visible(each["error"] or f"{each['score']:g}") for each in examples],
+        "Score": [_outcome(each) for each in examples],
     }
+
+
+def _outcome(example: JsonObject) -> str:
+    score = f"{example['score']:g}" + (f" ({example['note']})" if example["note"] else "")
+    return formats.visible(example["error"] or score)
+
+
+def _listed(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(counts.items())) or "none"
 
 
 def _number(value: float | None) -> str:

@@ -49,6 +49,7 @@ async def run_grader(body: GraderRun, caller: WriterDep, desk: GraderDeskDep) ->
             errors=_errors(body.grader.type, outcome.error),
             execution_time=outcome.seconds,
             name=name,
+            note=outcome.note,
             scores={name: outcome.reward},
             type=body.grader.type,
         ),

@@ -64,6 +64,8 @@ class GraderRunMetadata(Wire):
     execution_time: float
     """Seconds."""
     name: str
+    note: str | None = None
+    """Why a response that could be judged got 0, where that is more than a wrong answer: the limit its program met."""
     sampled_model_name: str | None = None
     scores: dict[str, float]
     token_usage: int | None = None
@@ -121,6 +123,8 @@ class ProbeFigures(Wire):
     errors: dict[str, int]
     """Responses that could not be judged, by kind."""
     error_share: float
+    notes: dict[str, int]
+    """Responses that got 0 because their program met a limit, by kind."""
     latency_p50_s: float
     latency_p95_s: float
 
@@ -132,6 +136,8 @@ class ProbeExample(Wire):
     response: str
     score: float
     error: str | None
+    note: str | None
+    """The limit that its program met, where that is why it got 0."""
     parts: dict[str, float]
     """The scores of the grader's parts."""
 

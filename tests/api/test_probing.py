@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,19 @@ def test_a_job_whose_judge_is_not_on_the_operators_list_is_refused(
     assert endpoint.url not in service.client.get(f"/v1/fine_tuning/jobs/{job['id']}").text
 
 
+def test_problems_that_are_all_right_or_all_wrong_are_told_as_nothing_to_learn_from() -> None:
+    body = GraderProbe.model_validate({"grader": DIGIT, "model": "m", "training_file": "f"})
+    scores = [Score(0.0)] * 2 + [Score(1.0)] * 2
+    found = probing.describe(body, [{"prompt": "a"}, {"prompt": "b"}], ["x"] * 4, Verdicts(scores, {}))
+    assert found.total.share_equal == 1.0
+    assert found.reason.startswith("No prompt got responses of different scores")
+
+
 def test_the_figures_are_those_worked_out_by_hand() -> None:
     """Three problems of four responses: all 0; all 1; 0, 1, 1 and one that could not be judged."""
     values = [(0.0, None)] * 4 + [(1.0, None)] * 4 + [(0.0, None), (1.0, None), (1.0, None), (0.0, "timeout")]
     scores = [Score(value, error, seconds=n / 10) for n, (value, error) in enumerate(values, start=1)]
+    scores[0] = replace(scores[0], note="out_of_memory")
     body = GraderProbe.model_validate({"grader": DIGIT, "model": "m", "training_file": "f"})
     rows = [{"prompt": name} for name in "abc"]
     found = probing.describe(body, rows, [str(n) for n in range(12)], Verdicts(scores, {"regex": scores}))
@@ -136,6 +146,7 @@ def test_the_figures_are_those_worked_out_by_hand() -> None:
     assert (total.share_all_zero, total.share_all_one) == pytest.approx((1 / 3, 1 / 3))
     assert total.share_equal == pytest.approx(2 / 3)
     assert total.errors == {"timeout": 1}
+    assert (total.notes, found.examples[0].note) == ({"out_of_memory": 1}, "out_of_memory")
     assert total.error_share == pytest.approx(1 / 12)
     assert (total.latency_p50_s, total.latency_p95_s) == pytest.approx((0.6, 1.2))
     assert found.verdict == "usable"

@@ -59,6 +59,15 @@ class TestAllowed:
         tried = service.client.post(RUN, json={"grader": PYTHON, "item": {"n": 4}, "model_sample": "ab"}).json()
         assert (tried["reward"], tried["metadata"]["errors"]["other_error"]) == (0.5, False)
 
+    def test_a_program_that_met_a_limit_is_told_from_a_wrong_one(self, service: Service) -> None:
+        asked = {"grader": CODE | {"timeout_s": 1}, "item": {"answer": "assert f(1) == 1"}}
+        tried = [
+            service.client.post(RUN, json=asked | {"model_sample": program})
+            for program in ("while True: pass", "def f(n): return 0")
+        ]
+        assert [each.json()["reward"] for each in tried] == [0.0, 0.0]
+        assert [each.json()["metadata"]["note"] for each in tried] == ["timeout", None]
+
     def test_a_grader_that_reaches_for_the_service_gets_nothing(self, service: Service) -> None:
         source = f"def grade(sample, item): return len(open({str(service.settings.home / 'models')!r}).read())"
         grader = {"type": "python", "source": source}

@@ -25,6 +25,7 @@ FIGURES = {
     "share_all_one": 0.125,
     "share_equal": 0.625,
     "errors": {"timeout": 1},
+    "notes": {"out_of_memory": 2},
     "error_share": 0.03125,
     "latency_p50_s": 0.002,
     "latency_p95_s": 0.0314,
@@ -34,7 +35,7 @@ FOUND = {
     "reason": "38% of the prompts got responses of different scores.",
     "total": FIGURES,
     "parts": [],
-    "examples": [{"prompt": "1+2=", "response": "3", "score": 1.0, "error": None, "parts": {}}],
+    "examples": [{"prompt": "1+2=", "response": "3", "score": 1.0, "error": None, "note": None, "parts": {}}],
 }
 
 
@@ -73,7 +74,18 @@ def test_the_jobs_grader_is_tried_and_the_figures_are_shown(job_file: Path) -> N
     assert code == 0, output
     assert [service.asked[-1].path, len(bodies)] == ["/v1/fine_tuning/alpha/graders/probe", 1]
     assert (bodies[0]["model"], bodies[0]["training_file"], bodies[0]["num_samples"]) == ("base", "file-1", 4)
-    for shown in ("usable", "0.250", "0.433", "50%", "12%", "2.0 ms", "31.4 ms", "1 timeout", "'1+2=' -> '3'"):
+    for shown in (
+        "usable",
+        "0.250",
+        "0.433",
+        "50%",
+        "12%",
+        "2.0 ms",
+        "31.4 ms",
+        "1 timeout",
+        "2 out_of_memory",
+        "'1+2=' -> '3'",
+    ):
         assert shown in output, shown
 
 

@@ -19,6 +19,7 @@ FIGURES: dict[str, Any] = {
     "share_all_zero": 0.5,
     "share_all_one": 0.125,
     "errors": {"timeout": 2, "crash": 1},
+    "notes": {"out_of_memory": 2},
     "latency_p50_s": 0.002,
     "latency_p95_s": 0.0314,
 }
@@ -26,10 +27,10 @@ FOUND: dict[str, Any] = {
     "verdict": "one_score",
     "reason": "Every response got the score 0.",
     "total": FIGURES,
-    "parts": [FIGURES | {"name": "part", "mean": None, "std": None, "errors": {}}],
+    "parts": [FIGURES | {"name": "part", "mean": None, "std": None, "errors": {}, "notes": {}}],
     "examples": [
-        {"prompt": "1+2=", "response": "3", "score": 1.0, "error": None},
-        {"prompt": "1+2=", "response": "?", "score": 0.0, "error": "timeout"},
+        {"prompt": "1+2=", "response": "3", "score": 1.0, "error": None, "note": None},
+        {"prompt": "1+2=", "response": "?", "score": 0.0, "error": "timeout", "note": None},
     ],
 }
 
@@ -44,15 +45,18 @@ def test_each_part_has_a_line_of_figures_in_words() -> None:
         "Latency p50": ["2.0 ms", "2.0 ms"],
         "Latency p95": ["31.4 ms", "31.4 ms"],
         "Errors": ["1 crash, 2 timeout", "none"],
+        "Limits met": ["2 out_of_memory", "none"],
     }
 
 
 def test_a_response_shows_its_score_or_its_trouble() -> None:
     assert probing.responses(FOUND)["Score"] == ["1", "timeout"]
+    limited = {"prompt": "1+2=", "response": "while True: pass", "score": 0.0, "error": None, "note": "timeout"}
+    assert probing.responses(FOUND | {"examples": [limited]})["Score"] == ["0 (timeout)"]
 
 
 def test_what_cannot_be_seen_in_prompts_and_responses_is_named() -> None:
-    hostile = {"prompt": "1+\u202e2=", "response": "\u200b3", "score": 1.0, "error": None}
+    hostile = {"prompt": "1+\u202e2=", "response": "\u200b3", "score": 1.0, "error": None, "note": None}
 
     shown = probing.responses(FOUND | {"examples": [hostile]})
 
