@@ -73,7 +73,7 @@ function exponent(value) {
   return Math.floor(Math.log10(Math.abs(value)) + 1e-9);
 }
 
-/** A number with three significant digits: 0.0123, 42.1, 1.25k, 3.4M, 2.1e-6. */
+/** A number with three significant digits, or to the unit below ten thousand: 0.0123, 42.1, 1234, 12.5k, 3.4M, 2.1e-6. */
 export function numberText(value) {
   if (value === null || !Number.isFinite(value)) return "–";
   const size = Math.abs(value);
@@ -85,8 +85,7 @@ export function numberText(value) {
 }
 
 function trimmed(value) {
-  const text = value.toPrecision(3);
-  return String(Number(text));
+  return String(Math.abs(value) >= 1000 ? Math.round(value) : Number(value.toPrecision(3)));
 }
 
 /** Seconds as text: 42 s, 3 min 5 s, 2 h 4 min. */

