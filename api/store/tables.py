@@ -258,16 +258,16 @@ class Completion(Base):
 
 
 class IdempotencyKey(Base):
-    """The stored answer to a POST, for 24 hours per tenant; `response` is null while the first call still runs."""
+    """The stored answer to a POST, for 24 hours per tenant."""
 
     __tablename__ = "idempotency_keys"
 
     tenant: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     request_sha256: Mapped[str]
-    status: Mapped[int | None]
-    response: Mapped[Json | None]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    status: Mapped[int]
+    response: Mapped[Json]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now(), index=True)
 
 
 class StreamTicket(Base):
