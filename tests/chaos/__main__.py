@@ -99,8 +99,10 @@ def states(options: argparse.Namespace) -> list[str]:
     """Every state in which a crash may leave a disk while checkpoints are written."""
     with _progress("changes", 1) as step:
         found = crashes.explore(seed=options.seed, per_prefix=options.per_change, on_progress=step)
-    _say(f"seed {options.seed}: {found.num_states:,} crash states after {found.num_changes} changes of the disk; ")
-    _say(f"  the newest whole checkpoint was found in all but {len(found.breaches)}")
+    _say(
+        f"seed {options.seed}: {found.num_states:,} crash states after {found.num_changes} changes of the disk; "
+        f"the newest whole checkpoint was missed in {len(found.breaches)}"
+    )
     return found.breaches
 
 
