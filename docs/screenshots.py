@@ -74,7 +74,7 @@ def _shots(demo: dict[str, Any], jobs: list[dict[str, Any]], masked: list[dict[s
         "quadrants": Shot(f"quadrants?{run}{step}", 780),
         "compare": Shot(f"compare?{compared}", 1000),
         "new": Shot("new?preset=demo", 1000),
-        "playground": Shot(f"playground?{run}&prompt=321%2B289%3D", 860, _ask),
+        "playground": Shot(f"playground?{run}&prompt=645%2B178%3D", 860, _ask),
         "system": Shot("system", 760),
     }
 
