@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -13,17 +14,28 @@ from client.objects import GraderProbed
 from client.submission import BadJobFile, upload_data
 
 _SHOWN = 60
+_MOST_TOKENS = 4096
+"""A probe draws no longer responses, however long a job's may be."""
 
 
 def probe_job_file(client: Client, path: Path, *, num_prompts: int, num_samples: int) -> GraderProbed:
     """Uploads the training file and has a few responses scored. Raises BadJobFile for what the file lacks."""
     body = upload_data(client, path, ["training_file"])
     try:
-        grader = body["method"]["reinforcement"]["grader"]
-        asked = {name: body[name] for name in ("model", "training_file")}
-    except (KeyError, TypeError) as error:
+        asked = probe_of(body)
+    except (AttributeError, KeyError, TypeError) as error:
         raise BadJobFile(f"{path}: a probe needs {error} of the job; write it into the file.") from error
-    return client.probe_grader(asked | {"grader": grader, "num_prompts": num_prompts, "num_samples": num_samples})
+    return client.probe_grader(asked | {"num_prompts": num_prompts, "num_samples": num_samples})
+
+
+def probe_of(job: dict[str, Any]) -> dict[str, Any]:
+    """The probe of a job's grader: the same model and problems, drawn from as the job would. Raises KeyError."""
+    reinforcement = job["method"]["reinforcement"]
+    sampling = reinforcement.get("config", {}).get("sampling", {})
+    asked = {"temperature": sampling["temperature"]} if "temperature" in sampling else {}
+    if "max_response_tokens" in sampling:
+        asked["max_tokens"] = min(sampling["max_response_tokens"], _MOST_TOKENS)
+    return asked | {"model": job["model"], "training_file": job["training_file"], "grader": reinforcement["grader"]}
 
 
 def show_probe(found: GraderProbed, console: Console) -> None:

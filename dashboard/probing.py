@@ -6,6 +6,7 @@ from typing import Any
 
 import streamlit as st
 
+from client.probing import probe_of
 from dashboard import formats, service
 
 JsonObject = dict[str, Any]
@@ -15,7 +16,6 @@ _VERDICTS: dict[str, tuple[str, formats.Color, str]] = {
     "one_score": ("Gives one score", "red", ":material/error:"),
     "errors": ("Often cannot judge", "red", ":material/error:"),
 }
-_ASKED = ("model", "training_file")
 
 
 def button(*, is_ready: bool) -> bool:
@@ -31,10 +31,8 @@ def button(*, is_ready: bool) -> bool:
 
 def ask(body: JsonObject) -> None:
     """Probes the grader of a request and remembers the answer. Raises ApiError and ApiUnreachable."""
-    reinforcement = body["method"]["reinforcement"]
-    asked = {name: body[name] for name in _ASKED} | {"grader": reinforcement["grader"]}
     with st.spinner("Drawing responses and scoring them…"), service.api() as client:
-        st.session_state["probed"] = (body, client.probe_grader(asked))
+        st.session_state["probed"] = (body, client.probe_grader(probe_of(body)))
 
 
 def show(body: JsonObject) -> None:

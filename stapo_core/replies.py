@@ -2,7 +2,8 @@
 input and says what it draws, token by token, on its standard output. It leaves when the input closes.
 
 In:  {"id", "rows": [{"prompt"} or {"messages"}, ...], "num_samples", "temperature", "top_p", "max_tokens", "seed",
-     "stop": [...], "logprobs": how many alternatives of each token are told, or null, "is_live": whether pieces are}
+     "stop": [...], "logprobs": how many alternatives of each token are told, or null, "is_live": whether pieces are,
+     "fits_context": whether max_tokens gives way where the model's context leaves less}
      {"cancel": id}
 Out: {"ready": true, "context": tokens} or {"error": why} once, then for each ask any number of
      {"id", "pieces": [{"index", "text", "tokens"}, ...]} and in the end one of
@@ -119,13 +120,12 @@ class Replier:
 
     def reply(self, ask: Ask) -> None:
         """The responses to the rows of one ask, or a sentence on why there are none."""
-        most = ask["max_tokens"]
         try:
             rows = [_row(row, self._tokenizer) for row in ask["rows"]]
-            prompts = encode_prompts(rows, self._tokenizer, max(1, self.context - most))
+            prompts = encode_prompts(rows, self._tokenizer, sys.maxsize)
+            most = self._choose_limit(ask, max(len(prompt.token_ids) for prompt in prompts))
         except (DataError, ValueError) as error:
-            reason = f"{error} (the model's context is {self.context} tokens, max_tokens is {most})"
-            self._voice.say(id=ask["id"], error=reason)
+            self._voice.say(id=ask["id"], error=str(error))
             return
         teller = Teller(ask, self._tokenizer, self._texts, self._voice)
         sampler = TransformersSampler(
@@ -144,6 +144,17 @@ class Replier:
         teller.finish()
         prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         self._voice.say(id=ask["id"], reply={"prompt_tokens": prompt_tokens, "responses": teller.responses(groups)})
+
+    def _choose_limit(self, ask: Ask, longest: int) -> int:
+        """The most tokens of a response. Raises ValueError when the context has no room for them."""
+        room, most = self.context - longest, int(ask["max_tokens"])
+        if room >= 1 and ask.get("fits_context", False):
+            return min(most, room)
+        if most > room:
+            has = f"a prompt has {longest} tokens and the model's context is {self.context}"
+            remedy = f"lower max_tokens from {most} to {room}, or shorten the prompt" if room >= 1 else "shorten it"
+            raise ValueError(f"{has}; {remedy}")
+        return most
 
 
 class Teller:

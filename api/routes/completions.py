@@ -82,6 +82,7 @@ def _ask(options: AskOptions, rows: list[dict[str, Any]], max_tokens: int | None
         "temperature": options.temperature,
         "top_p": options.top_p,
         "max_tokens": max_tokens or DEFAULT_TOKENS,
+        "fits_context": max_tokens is None,
         "seed": options.seed,
         "stop": [options.stop] if isinstance(options.stop, str) else options.stop or [],
         "logprobs": logprobs,

@@ -24,6 +24,7 @@ from api.schemas import (
     GraderValidated,
     Reinforcement,
 )
+from api.schemas.completions import DEFAULT_TOKENS
 from api.store import files
 from api.store.completions import new_completion_id
 
@@ -98,7 +99,8 @@ async def _draw(body: GraderProbe, rows: list[dict[str, Any]], request: Request,
         "num_samples": body.num_samples,
         "temperature": body.temperature,
         "top_p": 1.0,
-        "max_tokens": body.max_tokens,
+        "max_tokens": body.max_tokens or DEFAULT_TOKENS,
+        "fits_context": body.max_tokens is None,
         "seed": body.seed,
         "stop": [],
         "logprobs": None,

@@ -35,7 +35,7 @@ class AskOptions(Strict):
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Only the likeliest tokens that together reach this probability may be drawn."""
     max_tokens: MaxTokens | None = None
-    """An answer is cut at this many tokens; 256 when omitted."""
+    """An answer is cut at this many tokens; when omitted at 256, or at what the model's context leaves."""
     stop: Stop | Annotated[list[Stop], Field(max_length=4)] | None = None
     """Up to four strings, any of which ends an answer; its text is cut before them."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

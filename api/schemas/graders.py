@@ -96,8 +96,8 @@ class GraderProbe(Strict):
     """Responses to each: the group that a step would compare."""
     temperature: Annotated[float, Field(gt=0.0, le=2.0)] = 1.0
     """Softmax temperature of the responses."""
-    max_tokens: Annotated[int, Field(ge=1, le=4096)] = 256
-    """A response is cut at this many tokens."""
+    max_tokens: Annotated[int, Field(ge=1, le=4096)] | None = None
+    """A response is cut at this many tokens; when omitted at 256, or at what the model's context leaves."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     """All randomness of the probe follows from it."""
 

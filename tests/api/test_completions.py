@@ -25,6 +25,7 @@ from tests.stapo_core.tiny import make_model, make_tokenizer
 from worker.answering import Answerer, WarmModels
 from worker.replies import ReplyError, WarmModel
 
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "1" * 120}]}
 ASK: dict[str, Any] = {"model": "tiny", "prompt": "1+1=", "max_tokens": 6, "seed": 3}
 
 
@@ -34,6 +35,17 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_model(spread=1.0).save_pretrained(folder)
     make_tokenizer().save_pretrained(folder)
     return folder
+
+
+@pytest.mark.usefixtures("answerer")
+def test_without_a_limit_an_answer_takes_what_the_models_context_leaves(service: Service) -> None:
+    unlimited = {name: value for name, value in ASK.items() if name != "max_tokens"} | {"prompt": "1" * 120, "n": 16}
+    for path, body in (("completions", unlimited), ("chat/completions", unlimited | CHAT)):
+        body = {name: value for name, value in body.items() if path == "completions" or name != "prompt"}
+        answer = service.client.post(f"/v1/{path}", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["usage"]["completion_tokens"] <= 16 * 8
+        assert "length" in {choice["finish_reason"] for choice in answer.json()["choices"]}
 
 
 @pytest.mark.usefixtures("answerer")
@@ -49,7 +61,9 @@ def test_a_model_is_asked_and_the_same_seed_gives_the_same_answer(service: Servi
     assert 3 <= answer["usage"]["completion_tokens"] <= 18
     long = service.client.post("/v1/completions", json=ASK | {"prompt": "1" * 127})
     assert (long.status_code, long.json()["code"]) == (422, "no_answer")
-    assert "127 tokens" in long.json()["detail"]
+    assert "127 tokens and the model's context is 128; lower max_tokens from 6 to 1" in long.json()["detail"]
+    beyond = service.client.post("/v1/completions", json=ASK | {"prompt": "1" * 128})
+    assert "128 tokens and the model's context is 128; shorten it" in beyond.json()["detail"]
     assert service.client.post("/v1/completions", json=ASK).status_code == 200  # a refusal costs the model nothing
 
 

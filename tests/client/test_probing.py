@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.cli import app
+from client.probing import probe_of
 from tests.client.service import Answer, Asked, serve
 
 FIGURES = {
@@ -87,6 +88,19 @@ def test_the_jobs_grader_is_tried_and_the_figures_are_shown(job_file: Path) -> N
         "'1+2=' -> '3'",
     ):
         assert shown in output, shown
+
+
+def test_the_responses_are_drawn_as_the_job_would_draw_them() -> None:
+    sampling = {"temperature": 0.7, "max_response_tokens": 15_360, "top_p": 0.9}
+    reinforcement = {"grader": {"type": "numeric"}, "config": {"sampling": sampling}}
+    job = {"model": "base", "training_file": "file-1", "seed": 5, "method": {"reinforcement": reinforcement}}
+    assert probe_of(job) == {
+        "model": "base",
+        "training_file": "file-1",
+        "grader": {"type": "numeric"},
+        "temperature": 0.7,
+        "max_tokens": 4096,
+    }
 
 
 def test_a_grader_that_gives_one_score_is_told_by_the_exit_code(job_file: Path) -> None:
