@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -28,14 +28,14 @@ from client.doctor import examine
 from client.errors import ClientError
 from client.http import Client
 from client.launch import Supervisor
-from client.objects import CheckpointObject
+from client.objects import CheckpointObject, JobObject
 from client.probing import probe_job_file, show_probe
 from client.process import StartError
 from client.settings import MAX_PORT, read_settings
 from client.submission import submit_job
 from client.training import estimate
 from client.training import train as train_alone
-from client.watching import describe_end, watch_job, watch_job_as_json
+from client.watching import describe_end, read_whole_log, watch_job, watch_job_as_json
 
 EXIT_FAILED = 1
 EXIT_JOB_DID_NOT_SUCCEED = 3
@@ -144,9 +144,29 @@ def download(
 @app.command()
 def cancel(job_id: JobId, as_json: AsJson = False) -> None:
     """Ask for a job to be cancelled; it keeps its checkpoints."""
+    _change(Client.cancel_job, job_id, as_json)
+
+
+@app.command()
+def pause(job_id: JobId, as_json: AsJson = False) -> None:
+    """Ask for a job to be paused: it saves a checkpoint and gives its worker back."""
+    _change(Client.pause_job, job_id, as_json)
+
+
+@app.command()
+def resume(job_id: JobId, as_json: AsJson = False) -> None:
+    """Put a paused job back into the queue; it goes on from its last checkpoint."""
+    _change(Client.resume_job, job_id, as_json)
+
+
+@app.command()
+def logs(
+    job_id: JobId, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+) -> None:
+    """Print the trainer's log, which is kept when the worker is gone."""
     with _sentences(), connect(os.environ) as client:
-        job = client.cancel_job(job_id)
-        typer.echo(json.dumps(job) if as_json else f"{job['id']} {job['state']}")
+        for text in read_whole_log(client, job_id, follow=follow):
+            typer.echo(text, nl=False)
 
 
 @app.command()
@@ -231,6 +251,12 @@ def _sentences() -> Iterator[None]:
         raise typer.Exit(EXIT_FAILED) from error
     except KeyboardInterrupt as error:
         raise typer.Exit(EXIT_INTERRUPTED) from error
+
+
+def _change(change: Callable[[Client, str], JobObject], job_id: str, as_json: bool) -> None:
+    with _sentences(), connect(os.environ) as client:
+        job = change(client, job_id)
+        typer.echo(json.dumps(job) if as_json else f"{job['id']} {job['state']}")
 
 
 def _say(text: str) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.console import Console
 from client.display import RunDisplay
 from client.http import Client, ServerSentEvent
 from client.objects import JobObject
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # what a terminal would obey
 
 
 def watch_job(client: Client, job_id: str, console: Console) -> JobObject:
@@ -28,6 +31,18 @@ def watch_job_as_json(client: Client, job_id: str, write: Callable[[str], None])
     for event in client.stream_metrics(job_id):
         write(json.dumps({"event": event.event, "id": event.id, "data": event.data}))
     return client.get_job(job_id)
+
+
+def read_whole_log(client: Client, job_id: str, *, follow: bool) -> Iterator[str]:
+    """The trainer's log piece by piece, up to now or until the job ends; control characters are written out."""
+    if follow:
+        yield from (_visible(event.data["text"]) for event in client.stream_log(job_id) if event.event == "log")
+        return
+    offset, has_more = 0, True
+    while has_more:
+        part = client.read_log(job_id, offset=offset)
+        yield _visible(part["text"])
+        offset, has_more = part["next_offset"], part["has_more"]
 
 
 def describe_end(job: JobObject) -> str:
@@ -50,3 +65,7 @@ def _show(display: RunDisplay, event: ServerSentEvent) -> None:
         display.show_evaluation(int(data["step"]), data["values"])
     elif event.event == "metrics":
         display.show_step(int(data["step"]), data["values"])
+
+
+def _visible(text: str) -> str:
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,43 @@ def test_a_cancelled_job_ends_the_watch_with_code_3(env: dict[str, str], job_fil
     watched = stapo("watch", job_id, env=env)
     assert watched.exit_code == 3, watched.output
     assert f"{job_id} cancelled" in watched.stdout
+
+
+def test_a_job_is_paused_and_resumed_and_its_log_is_read_to_the_end(env: dict[str, str], job_file: Path) -> None:
+    longer = SHORT | {"num_steps": 400}
+    method = {"type": "reinforcement", "reinforcement": {"grader": GRADER, "config": longer}}
+    job_id = stapo("submit", write_job(job_file, method=method), env=env).stdout.strip()
+    wait_for(lambda job: job["step"] >= 1, job_id, env)
+    assert json.loads(stapo("pause", job_id, "--json", env=env).stdout)["id"] == job_id
+    wait_for(lambda job: job["state"] == "paused", job_id, env)
+    with (Path(env["STAPO_HOME"]) / "runs" / job_id / "trainer.log").open("a") as log:
+        log.write("said by a trainer\n")
+    assert stapo("resume", job_id, env=env).stdout.split()[0] == job_id
+    followed = stapo("logs", job_id, "--follow", env=env)
+    assert followed.exit_code == 0, followed.output
+    assert job_of(job_id, env)["state"] == "succeeded"
+    assert "said by a trainer\n" in followed.stdout
+    assert stapo("logs", job_id, env=env).stdout == followed.stdout
+
+
+def test_what_a_log_would_tell_a_terminal_to_do_is_written_out() -> None:
+    part = {"text": "a\tb\x1b[2J\n", "next_offset": 8, "has_more": False}
+    with serve(lambda _: Answer(body=json.dumps(part).encode())) as service:
+        printed = stapo("logs", "ftjob-1", env={"STAPO_API_URL": service.url, "STAPO_API_KEY": "key"})
+    assert printed.stdout == "a\tb\\x1b[2J\n"
+
+
+def job_of(job_id: str, env: dict[str, str]) -> dict[str, Any]:
+    page = json.loads(stapo("jobs", "--json", env=env).stdout)
+    found: dict[str, Any] = next(job for job in page["data"] if job["id"] == job_id)
+    return found
+
+
+def wait_for(is_so: Callable[[dict[str, Any]], bool], job_id: str, env: dict[str, str]) -> None:
+    deadline = time.monotonic() + 60.0
+    while not is_so(job_of(job_id, env)):
+        assert time.monotonic() < deadline, job_of(job_id, env)
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize(
