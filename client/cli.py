@@ -35,7 +35,7 @@ from client.settings import MAX_PORT, read_settings
 from client.submission import submit_job
 from client.training import estimate
 from client.training import train as train_alone
-from client.watching import describe_end, read_whole_log, watch_job, watch_job_as_json
+from client.watching import describe_end, read_whole_log, visible, watch_job, watch_job_as_json
 
 EXIT_FAILED = 1
 EXIT_JOB_DID_NOT_SUCCEED = 3
@@ -161,12 +161,14 @@ def resume(job_id: JobId, as_json: AsJson = False) -> None:
 
 @app.command()
 def logs(
-    job_id: JobId, follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False
+    job_id: JobId,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Print the trainer's log, which is kept when the worker is gone."""
     with _sentences(), connect(os.environ) as client:
         for text in read_whole_log(client, job_id, follow=follow):
-            typer.echo(text, nl=False)
+            typer.echo(json.dumps({"text": text}) if as_json else visible(text), nl=as_json)
 
 
 @app.command()

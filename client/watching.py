@@ -34,15 +34,20 @@ def watch_job_as_json(client: Client, job_id: str, write: Callable[[str], None])
 
 
 def read_whole_log(client: Client, job_id: str, *, follow: bool) -> Iterator[str]:
-    """The trainer's log piece by piece, up to now or until the job ends; control characters are written out."""
+    """The trainer's log piece by piece, up to now or until the job ends."""
     if follow:
-        yield from (_visible(event.data["text"]) for event in client.stream_log(job_id) if event.event == "log")
+        yield from (event.data["text"] for event in client.stream_log(job_id) if event.event == "log")
         return
     offset, has_more = 0, True
     while has_more:
         part = client.read_log(job_id, offset=offset)
-        yield _visible(part["text"])
+        yield part["text"]
         offset, has_more = part["next_offset"], part["has_more"]
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: control characters are written out."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def describe_end(job: JobObject) -> str:
@@ -65,7 +70,3 @@ def _show(display: RunDisplay, event: ServerSentEvent) -> None:
         display.show_evaluation(int(data["step"]), data["values"])
     elif event.event == "metrics":
         display.show_step(int(data["step"]), data["values"])
-
-
-def _visible(text: str) -> str:
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -117,8 +117,10 @@ def test_a_job_is_paused_and_resumed_and_its_log_is_read_to_the_end(env: dict[st
 def test_what_a_log_would_tell_a_terminal_to_do_is_written_out() -> None:
     part = {"text": "a\tb\x1b[2J\n", "next_offset": 8, "has_more": False}
     with serve(lambda _: Answer(body=json.dumps(part).encode())) as service:
-        printed = stapo("logs", "ftjob-1", env={"STAPO_API_URL": service.url, "STAPO_API_KEY": "key"})
+        env = {"STAPO_API_URL": service.url, "STAPO_API_KEY": "key"}
+        printed, told = stapo("logs", "ftjob-1", env=env), stapo("logs", "ftjob-1", "--json", env=env)
     assert printed.stdout == "a\tb\\x1b[2J\n"
+    assert json.loads(told.stdout) == {"text": part["text"]}
 
 
 def job_of(job_id: str, env: dict[str, str]) -> dict[str, Any]:
