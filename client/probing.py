@@ -23,8 +23,10 @@ def probe_job_file(client: Client, path: Path, *, num_prompts: int, num_samples:
     body = upload_data(client, path, ["training_file"])
     try:
         asked = probe_of(body)
-    except (AttributeError, KeyError, TypeError) as error:
+    except KeyError as error:
         raise BadJobFile(f"{path}: a probe needs {error} of the job; write it into the file.") from error
+    except (AttributeError, TypeError) as error:
+        raise BadJobFile(f"{path}: `method` is not as a job has it ({error}); see examples/job.yaml.") from error
     return client.probe_grader(asked | {"num_prompts": num_prompts, "num_samples": num_samples})
 
 

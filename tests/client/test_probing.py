@@ -111,9 +111,17 @@ def test_a_grader_that_gives_one_score_is_told_by_the_exit_code(job_file: Path) 
     assert json.loads(output)["verdict"] == "one_score"
 
 
-def test_a_job_file_without_a_grader_is_a_sentence(job_file: Path) -> None:
-    job_file.write_text(json.dumps({"model": "base", "training_file": "file-1", "method": {}}))
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ({}, "a probe needs 'reinforcement' of the job"),
+        ("stapo", "`method` is not as a job has it"),
+        ({"reinforcement": {"grader": {}, "config": "demo"}}, "`method` is not as a job has it"),
+    ],
+)
+def test_a_job_file_that_cannot_be_probed_is_a_sentence(job_file: Path, method: object, words: str) -> None:
+    job_file.write_text(json.dumps({"model": "base", "training_file": "file-1", "method": method}))
     with serve(lambda _: Answer()) as service:
         code, output = probe(job_file, service.url)
     assert code == 1
-    assert "a probe needs 'reinforcement' of the job" in output
+    assert words in output
